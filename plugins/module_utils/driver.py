@@ -17,6 +17,8 @@ from ansible_collections.dockyard.machine.plugins.module_utils.errors import Mac
 from ansible_collections.dockyard.machine.plugins.module_utils.machine import ENGINE_PORT, Machine, State
 from ansible_collections.dockyard.machine.plugins.module_utils.timing import Clock, Deadline, poll, retry
 
+T = t.TypeVar("T")
+
 WANTED_STATES: t.Final = ("present", "started", "stopped", "restarted", "killed", "absent")
 
 # Seconds each phase may take unless the user says otherwise.
@@ -158,6 +160,8 @@ class Outcome:
     actions: list[str] = dataclasses.field(default_factory=list)
     differences: list[Difference] = dataclasses.field(default_factory=list)
     leftovers: list[str] = dataclasses.field(default_factory=list)
+    touched: bool = False
+    """A call that changes something was made, or begun."""
 
 
 # What to do, by the wanted state (row) and the actual one (column). "wait:X" waits for state X.
@@ -277,6 +281,7 @@ class Converger:
         if self.check_mode:
             self.outcome.machine = self._predict(verb)
             return
+        self.outcome.touched = True
         getattr(self, f"_{verb}")()
 
     def _predict(self, verb: str) -> Machine | None:
@@ -357,8 +362,6 @@ class Converger:
 
     def _phase(self, name: str) -> Deadline:
         return self.deadline.within(float(self.wanted.timeouts.get(name, DEFAULT_TIMEOUTS[name])))
-
-    T = t.TypeVar("T")
 
     def _repeat(self, call: t.Callable[[], T], phase: str) -> T:
         return retry(call, phase=phase, deadline=self.deadline)

@@ -12,10 +12,10 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dockyard.machine.plugins.module_utils.driver import (
     DEFAULT_TIMEOUTS,
     WANTED_STATES,
+    Converger,
     Driver,
     Outcome,
     Wanted,
-    converge,
     new_deadline,
 )
 from ansible_collections.dockyard.machine.plugins.module_utils.errors import MachineError
@@ -105,11 +105,15 @@ def run_driver(driver: type[Driver]) -> None:
     try:
         wanted = wanted_from(module.params, driver)
         instance = driver(wanted, {key: module.params[key] for key in driver.options}, new_deadline(wanted))
-        try:
-            answer = result(converge(instance, check_mode=module.check_mode))
-        finally:
-            for warning in instance.warnings:
-                module.warn(warning)
     except MachineError as error:
-        module.fail_json(**error.result())
+        module.fail_json(untouched=True, **error.result())
+    converger = Converger(instance, check_mode=module.check_mode)
+    try:
+        answer = result(converger.run())
+    except MachineError as error:
+        # "untouched" lets the caller forget a record that never came to anything.
+        module.fail_json(untouched=not converger.outcome.touched, actions=converger.outcome.actions, **error.result())
+    finally:
+        for warning in instance.warnings:
+            module.warn(warning)
     module.exit_json(**answer)
