@@ -39,7 +39,7 @@ def short(path: pathlib.Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-def functions(path: pathlib.Path) -> t.Iterator[t.Union[ast.FunctionDef, ast.AsyncFunctionDef]]:
+def functions(path: pathlib.Path) -> t.Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             yield node
@@ -108,9 +108,9 @@ def test_no_broad_except(path: pathlib.Path) -> None:
 def test_no_shell_and_no_check_switched_off(path: pathlib.Path) -> None:
     wrong = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.keyword) and node.arg in ("shell", "use_unsafe_shell"):
-            if not (isinstance(node.value, ast.Constant) and node.value.value is False):
-                wrong.append(f"{short(path)}:{node.value.lineno} uses a shell")
+        shell = isinstance(node, ast.keyword) and node.arg in ("shell", "use_unsafe_shell")
+        if shell and not (isinstance(node.value, ast.Constant) and node.value.value is False):
+            wrong.append(f"{short(path)}:{node.value.lineno} uses a shell")
         if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("system", "popen", "getoutput", "_create_unverified_context"):
             wrong.append(f"{short(path)}:{node.lineno} calls {getattr(node.func, 'attr', '')}")
     assert wrong == []
