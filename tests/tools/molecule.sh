@@ -1,0 +1,40 @@
+#!/bin/sh
+# Copyright (c) 2026 The dockyard.machine authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# molecule.sh [SCENARIO...]: run these scenarios; without names all but e2e, which needs an image. Molecule is given ways of
+# this checkout alone, so that two checkouts don't meet. The last line is a summary as pytest writes it.
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+
+MOLECULE_HOME=$PWD/.build/molecule
+export MOLECULE_HOME
+if [ $# = 0 ]; then
+    for file in molecule/*/molecule.yml; do
+        [ -f "$file" ] || continue
+        scenario=$(basename "$(dirname "$file")")
+        [ "$scenario" = e2e ] || set -- "$@" "$scenario"
+    done
+fi
+[ $# != 0 ] || {
+    echo 'There is no scenario.' >&2
+    exit 1
+}
+
+passed=0
+failed=0
+for scenario in "$@"; do
+    echo "--- $scenario"
+    started=$(date +%s)
+    if molecule test -s "$scenario" </dev/null; then
+        passed=$((passed + 1))
+        word=ok
+    else
+        failed=$((failed + 1))
+        word=FAILED
+    fi
+    echo "$word $scenario ($(($(date +%s) - started)) s)"
+done
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]
