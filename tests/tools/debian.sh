@@ -7,6 +7,7 @@
 # Plain sh: on a fresh host there may be no Python yet. On other systems it only says what is wanted.
 set -eu
 
+client=
 file=$(dirname "$0")/../../bindep.txt
 profiles=" $* "
 wanted=$(
@@ -28,7 +29,13 @@ for package in $wanted; do
     state=$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null || true)
     [ "$state" = installed ] || missing="$missing $package"
 done
-[ -n "$missing" ] || exit 0
+# The docker command is a package of its own from Debian 13 on, and part of docker.io before.
+case "$profiles" in
+    *" local "*)
+        command -v docker >/dev/null 2>&1 || client=wanted
+        ;;
+esac
+[ -n "$missing$client" ] || exit 0
 
 as_root=
 if [ "$(id -u)" != 0 ]; then
@@ -38,7 +45,11 @@ if [ "$(id -u)" != 0 ]; then
     }
     as_root=sudo
 fi
-echo "Installing from Debian:$missing"
 $as_root apt-get -q -o DPkg::Lock::Timeout=300 update
+if [ -n "$client" ]; then
+    candidate=$(apt-cache policy docker-cli 2>/dev/null | sed -n 's/^  Candidate: //p')
+    case "$candidate" in '' | '(none)') missing="$missing docker.io" ;; *) missing="$missing docker-cli" ;; esac
+fi
+echo "Installing from Debian:$missing"
 # shellcheck disable=SC2086  # a list of words
 $as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 install --no-install-recommends $missing

@@ -3,13 +3,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-# molecule.sh [SCENARIO...]: run these scenarios; without names all but e2e, which needs an image. Molecule is given ways of
-# this checkout alone, so that two checkouts don't meet. The last line is a summary as pytest writes it.
+# molecule.sh [SCENARIO...]: run these scenarios; without names all but e2e, which needs an image. Each gets a working
+# folder in this checkout: molecule's own is shared by all checkouts of a collection. The last line is a summary as pytest writes it.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 
-MOLECULE_HOME=$PWD/.build/molecule
-export MOLECULE_HOME
 if [ $# = 0 ]; then
     for file in molecule/*/molecule.yml; do
         [ -f "$file" ] || continue
@@ -27,7 +25,10 @@ failed=0
 for scenario in "$@"; do
     echo "--- $scenario"
     started=$(date +%s)
-    if molecule test -s "$scenario" </dev/null; then
+    MOLECULE_EPHEMERAL_DIRECTORY=$PWD/.build/molecule/$scenario
+    export MOLECULE_EPHEMERAL_DIRECTORY
+    mkdir -p "$MOLECULE_EPHEMERAL_DIRECTORY"
+    if molecule --base-config molecule/base.yml test --scenario-name "$scenario" </dev/null; then
         passed=$((passed + 1))
         word=ok
     else
