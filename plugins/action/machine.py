@@ -159,7 +159,7 @@ class ActionModule(MachineAction):
             )
         known = record is not None
         if record is None:
-            record = Record.new(name, driver_name, args["owner"] or store.owner(remember=not self.check_mode))
+            record = Record.new(name, driver_name, args["owner"] or store.owner(write=not self.check_mode))
         return Job(store, record, known, module, driver, options)
 
     # --- making and keeping ------------------------------------------------------------------------------------

@@ -93,12 +93,12 @@ class ActionModule(MachineAction):
         self.store = Store(args["store"])
         self.where = f"machine {name}"
         self.deadline = Deadline(args["timeout"])
-        record = self.store.load(name)
-        if record is None:
-            raise MachineError(f"There is no machine {name} in the store", where=str(self.store.path), hint="Run the role machine first", code="missing_machine")
         done: list[str] = []
         if self.check_mode:
             return {"changed": False, "actions": done}
+        record = self.store.load(name)
+        if record is None:
+            raise MachineError(f"There is no machine {name} in the store", where=str(self.store.path), hint="Run the role machine first", code="missing_machine")
         if args["repin"] or record.host_keys == "":
             done += self._pin_first_contact(record, args)
         self._wait_for_ssh(record)
