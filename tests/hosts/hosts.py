@@ -13,7 +13,9 @@ Prints JSON. Every command can be repeated, also after a kill.
 from __future__ import annotations
 
 import argparse
+import base64
 import concurrent.futures
+import hashlib
 import ipaddress
 import json
 import pathlib
@@ -51,7 +53,7 @@ def import_image(image: roots.Image, fresh: bool = False) -> str:
     with locked(CACHE / f"import-{image.name}.lock", roots.BUILD_TIMEOUT + 200):
         if fresh or not engine.docker("image", "ls", "--quiet", tag).strip():
             tar = roots.build(image, fresh=fresh)
-            engine.docker("import", "--change=ENTRYPOINT [\"/usr/local/sbin/host-init\"]", str(tar), tag, timeout=180)
+            engine.docker("import", '--change=ENTRYPOINT ["/usr/local/sbin/host-init"]', str(tar), tag, timeout=180)
             for line in engine.docker("image", "ls", "--format={{.Repository}}:{{.Tag}}", image.name).split():
                 if line != tag:
                     engine.docker("image", "rm", "--force", line)
@@ -146,6 +148,12 @@ def list_hosts() -> list[Host]:
     return [host for host in map(find, sorted(names)) if host]
 
 
+def fingerprint(key: str) -> str:
+    """A public key as ``ssh-keygen -l`` shows it."""
+    digest = hashlib.sha256(base64.b64decode(key.split()[1])).digest()
+    return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
+
+
 def inventory(hosts: list[Host]) -> dict[str, t.Any]:
     """The hosts as an Ansible inventory (JSON is YAML)."""
     entries = {}
@@ -159,7 +167,7 @@ def inventory(hosts: list[Host]) -> dict[str, t.Any]:
             "ansible_ssh_common_args": options,
             "ansible_python_interpreter": "/usr/bin/python3",
             "test_host_image": host["image"],
-            "test_host_key": host["host_key"],
+            "test_host_fingerprint": fingerprint(host["host_key"]) if host["host_key"] else "",
         }
     return {"all": {"hosts": entries}}
 
@@ -225,7 +233,8 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("images", nargs="*", metavar="IMAGE", choices=[[], *roots.IMAGES])
     verb.add_argument("--fresh", action="store_true", help="also where the cache has one")
     verbs.add_parser("list", help="the hosts that are there")
-    verbs.add_parser("inventory", help="the same as an Ansible inventory")
+    verb = verbs.add_parser("inventory", help="the same as an Ansible inventory")
+    verb.add_argument("names", nargs="*", metavar="NAME", help="only these, where they are there")
     verbs.add_parser("probe-image", help="the path of a small image to import into an engine")
     verb = verbs.add_parser("exec", help="run a command as root in a host, past SSH")
     verb.add_argument("name")
@@ -250,7 +259,9 @@ def main() -> int:
         elif args.verb == "probe-image":
             result = str(roots.probe_image())
         else:
-            result = inventory(list_hosts()) if args.verb == "inventory" else list_hosts()
+            result = list_hosts()
+            if args.verb == "inventory":
+                result = inventory([host for host in result if not args.names or host["name"] in args.names])
     except Unavailable as error:
         say(f"skipped: {error}")
         return UNAVAILABLE

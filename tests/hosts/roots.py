@@ -117,7 +117,7 @@ def build(image: Image, fresh: bool = False) -> pathlib.Path:
 
 def _mmdebstrap(image: Image, out: pathlib.Path) -> None:
     argv = ["mmdebstrap", "--variant=apt", "--format=tar", "--skip=cleanup/apt/cache"]
-    argv += [f"--include={','.join(_PACKAGES)}", "--aptopt=APT::Install-Recommends \"false\""]
+    argv += [f"--include={','.join(_PACKAGES)}", '--aptopt=APT::Install-Recommends "false"']
     hook = " ".join(shlex.quote(str(word)) for word in ("sh", HERE / "customize.sh"))
     words = " ".join(shlex.quote(str(word)) for word in (image.user, user_key().with_suffix(".pub"), *image.engine))
     argv += [f'--customize-hook={hook} "$1" {words}']
