@@ -25,9 +25,6 @@ from ansible_collections.dockyard.machine.plugins.module_utils.store import Reco
 from ansible_collections.dockyard.machine.plugins.plugin_utils.controller import MachineAction
 
 COLLECTION = "dockyard.machine"
-FIRST_HOST_KEY = "first_host_key"
-"""File of the throw-away host key in the machine's folder; gone after first contact."""
-
 MAKING = ("present", "started")
 
 
@@ -77,11 +74,7 @@ def module_name(driver: str) -> str:
 
 def driver_variables(driver: type[Driver], task_vars: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     """Options that were given as variables ``DRIVER_OPTION``, as Docker Machine had ``--DRIVER-OPTION``."""
-    return {
-        option: task_vars[f"{driver.name}_{option}"]
-        for option in driver.options
-        if f"{driver.name}_{option}" in task_vars
-    }
+    return {option: task_vars[f"{driver.name}_{option}"] for option in driver.options if f"{driver.name}_{option}" in task_vars}
 
 
 def secret_options(driver: type[Driver] | None) -> set[str]:
@@ -191,9 +184,8 @@ class ActionModule(MachineAction):
         """Write down what is about to be made, with its keys, before anything is."""
         store, record = job.store, job.record
         folder = store.machine_dir(record.name)
-        if job.driver is not None and job.driver.creates:
-            if not record.ssh_key_path:
-                record.ssh_key_path = str(folder / "id_ed25519")
+        if job.driver is not None and job.driver.creates and not record.ssh_key_path:
+            record.ssh_key_path = str(folder / "id_ed25519")
         store.save(record)
         if record.ssh_key_path == str(folder / "id_ed25519") and not (folder / "id_ed25519").exists():
             pair = ssh_keys.generate(f"dockyard-{record.name}")
@@ -201,15 +193,17 @@ class ActionModule(MachineAction):
             store.write(folder / "id_ed25519", pair.private.encode(), 0o600)
         if job.driver is None or not job.driver.creates:
             return
-        job.interrupted = (folder / FIRST_HOST_KEY).exists()
+        job.interrupted = (folder / ssh_keys.FIRST_HOST_KEY).exists()
         if not job.interrupted:
-            store.write(folder / FIRST_HOST_KEY, json.dumps(dataclasses.asdict(ssh_keys.generate("first-contact"))).encode(), 0o600)
+            store.write(
+                folder / ssh_keys.FIRST_HOST_KEY, json.dumps(dataclasses.asdict(ssh_keys.generate("first-contact"))).encode(), 0o600
+            )
         # A killed run may have made the machine with this key: it is trusted beside the pins until that is known.
         self._pin(job, [*self._pins(job), self._first_key(job).public])
 
     @staticmethod
     def _first_key(job: Job) -> ssh_keys.KeyPair:
-        return ssh_keys.KeyPair(**json.loads((job.store.machine_dir(job.record.name) / FIRST_HOST_KEY).read_text()))
+        return ssh_keys.KeyPair(**json.loads((job.store.machine_dir(job.record.name) / ssh_keys.FIRST_HOST_KEY).read_text()))
 
     @staticmethod
     def _pins(job: Job) -> list[str]:
@@ -224,7 +218,7 @@ class ActionModule(MachineAction):
     def _settle_host_key(self, job: Job, created: bool) -> None:
         """Which host key the machine has, now that it is known whether this run made it."""
         record = job.record
-        first = job.store.machine_dir(record.name) / FIRST_HOST_KEY
+        first = job.store.machine_dir(record.name) / ssh_keys.FIRST_HOST_KEY
         if not first.exists():
             return
         public = self._first_key(job).public
@@ -260,7 +254,7 @@ class ActionModule(MachineAction):
     def _user_data(self, job: Job, args: dict[str, t.Any], user: str, public_key: str) -> str:
         if job.driver is None or not job.driver.creates or not public_key:
             return str(args["user_data"])
-        first = job.store.machine_dir(job.record.name) / FIRST_HOST_KEY
+        first = job.store.machine_dir(job.record.name) / ssh_keys.FIRST_HOST_KEY
         pair = self._first_key(job) if first.exists() else None
         return cloud_init.compose(cloud_init.base_config(job.record.name, user, public_key, pair), args["user_data"])
 

@@ -34,7 +34,10 @@ class ActionModule(MachineAction):
             record = store.load(name)
             if record is None:
                 raise MachineError(
-                    f"There is no machine {name} in the store", where=str(store.path), hint="Run the role machine first", code="missing_machine"
+                    f"There is no machine {name} in the store",
+                    where=str(store.path),
+                    hint="Run the role machine first",
+                    code="missing_machine",
                 )
             record.engine = args["engine"]
             record.engine_options = args["engine_options"] or record.engine_options

@@ -27,14 +27,10 @@ from ansible_collections.dockyard.machine.plugins.module_utils.store import Stor
 from ansible_collections.dockyard.machine.plugins.module_utils.timing import Deadline, poll
 from ansible_collections.dockyard.machine.plugins.plugin_utils.controller import MachineAction
 
-FIRST_HOST_KEY = "first_host_key"
-
 # A machine whose first boot is not over may not have our key yet.
 GRACE = 120.0
 
-CLOUD_INIT = (
-    "if command -v cloud-init >/dev/null 2>&1; then timeout {seconds} cloud-init status --wait --long 2>&1; fi"
-)
+CLOUD_INIT = "if command -v cloud-init >/dev/null 2>&1; then timeout {seconds} cloud-init status --wait --long 2>&1; fi"
 
 # What ssh says when waiting is of no use: (pattern, code, why, hint).
 _FATAL: t.Final = (
@@ -98,7 +94,12 @@ class ActionModule(MachineAction):
             return {"changed": False, "actions": done}
         record = self.store.load(name)
         if record is None:
-            raise MachineError(f"There is no machine {name} in the store", where=str(self.store.path), hint="Run the role machine first", code="missing_machine")
+            raise MachineError(
+                f"There is no machine {name} in the store",
+                where=str(self.store.path),
+                hint="Run the role machine first",
+                code="missing_machine",
+            )
         if args["repin"] or record.host_keys == "":
             done += self._pin_first_contact(record, args)
         self._wait_for_ssh(record)
@@ -154,7 +155,9 @@ class ActionModule(MachineAction):
             user = self._ssh_option("remote_user")
             command += ["--", f"{user}@{host}" if user else host, "true"]
             try:
-                answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=min(60, self.deadline.remaining() + 1), env=os.environ)
+                answer = subprocess.run(
+                    command, capture_output=True, text=True, check=False, timeout=min(60, self.deadline.remaining() + 1), env=os.environ
+                )
             except subprocess.TimeoutExpired:
                 return [], "no answer"
             return (ssh_keys.parse_known_hosts(found.read_text()) if found.exists() else []), answer.stderr.strip()
@@ -171,7 +174,9 @@ class ActionModule(MachineAction):
                 raise fatal
             return (keys or None), said.splitlines()[-1] if said else "no host key"
 
-        keys = poll(look, phase="first contact by SSH", deadline=self.deadline, interval=2, hint="Check the address, the port and the firewall")
+        keys = poll(
+            look, phase="first contact by SSH", deadline=self.deadline, interval=2, hint="Check the address, the port and the firewall"
+        )
         prints = [ssh_keys.fingerprint(key) for key in keys]
         wanted = args["host_key_fingerprint"]
         if wanted and wanted not in prints:
@@ -199,9 +204,15 @@ class ActionModule(MachineAction):
             keys, said = self.shown_keys(record.name)
             return (True if new in keys else None), f"the host shows {', '.join(map(ssh_keys.fingerprint, keys)) or said}"
 
-        poll(look, phase="own SSH host key", deadline=self.deadline.within(60), interval=1, hint="Restart the SSH service on the host and run again")
+        poll(
+            look,
+            phase="own SSH host key",
+            deadline=self.deadline.within(60),
+            interval=1,
+            hint="Restart the SSH service on the host and run again",
+        )
         self._save(record, [new], "pinned")
-        (self.store.machine_dir(record.name) / FIRST_HOST_KEY).unlink(missing_ok=True)
+        (self.store.machine_dir(record.name) / ssh_keys.FIRST_HOST_KEY).unlink(missing_ok=True)
 
     def _host_key(self, phase: str, task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         result = self.module("dockyard.machine.ssh_host_key", {"phase": phase}, task_vars)
@@ -259,7 +270,9 @@ class ActionModule(MachineAction):
             break
         tail = " / ".join(line.strip() for line in said.splitlines() if line.strip(" ."))[-500:]
         if code == 124:
-            raise DeadlineError("cloud-init", self.deadline.elapsed(), tail, where=self.where, hint="Look at /var/log/cloud-init-output.log on the machine")
+            raise DeadlineError(
+                "cloud-init", self.deadline.elapsed(), tail, where=self.where, hint="Look at /var/log/cloud-init-output.log on the machine"
+            )
         if code == 2:
             self.warnings.append(f"{self.where}: cloud-init finished with recoverable errors: {tail}")
         elif code != 0:

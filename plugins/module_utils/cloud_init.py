@@ -85,15 +85,21 @@ def merge(theirs: t.Mapping[str, t.Any], ours: t.Mapping[str, t.Any]) -> dict[st
 
 def _parse(text: str) -> dict[str, t.Any]:
     if not HAS_YAML:
-        raise MachineError("The Python library PyYAML is missing", hint="Install it beside Ansible: pip install PyYAML", code="missing_library")
+        raise MachineError(
+            "The Python library PyYAML is missing", hint="Install it beside Ansible: pip install PyYAML", code="missing_library"
+        )
     try:
         parsed = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise MachineError("The user-data is no valid YAML", where="option user_data", why=" ".join(str(error).split()), code="invalid_user_data") from error
+        raise MachineError(
+            "The user-data is no valid YAML", where="option user_data", why=" ".join(str(error).split()), code="invalid_user_data"
+        ) from error
     if parsed is None:
         return {}
     if not isinstance(parsed, dict):
-        raise MachineError("The user-data is no cloud-config", where="option user_data", why="its top level is no mapping", code="invalid_user_data")
+        raise MachineError(
+            "The user-data is no cloud-config", where="option user_data", why="its top level is no mapping", code="invalid_user_data"
+        )
     return parsed
 
 
@@ -134,6 +140,9 @@ def compose(config: t.Mapping[str, t.Any], user_data: str = "") -> str:
             )
         return f"{HEADER}\n{json.dumps(merge(parsed, config), indent=1, default=str)}\n"
     message = email.mime.multipart.MIMEMultipart()
-    for text, content_type in ((theirs + "\n", _content_type(theirs)), (f"{HEADER}\n{json.dumps(config, indent=1)}\n", "text/cloud-config")):
+    for text, content_type in (
+        (theirs + "\n", _content_type(theirs)),
+        (f"{HEADER}\n{json.dumps(config, indent=1)}\n", "text/cloud-config"),
+    ):
         message.attach(email.mime.text.MIMEText(text, content_type.split("/")[1]))
     return message.as_string()

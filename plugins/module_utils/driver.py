@@ -60,6 +60,9 @@ class Difference:
     needs_stop: bool = False
     """True: it can be changed, but only while the machine is stopped."""
 
+    def __str__(self) -> str:
+        return f"{self.option} is {self.actual!r}, wanted {self.wanted!r}."
+
 
 class Driver(abc.ABC):
     """One provider. A subclass makes API calls and raises ``MachineError`` or ``TransientError``, nothing else.
@@ -265,9 +268,11 @@ class Converger:
         possible = [item for item in found if item.in_place and not (item.needs_stop and machine.state != State.STOPPED)]
         for item in found:
             if not item.in_place:
-                self.driver.warn(f"{item.option} is {item.actual!r}, wanted {item.wanted!r}: this needs re-creation (state=absent, then started).")
+                self.driver.warn(
+                    f"{item.option} is {item.actual!r}, wanted {item.wanted!r}: this needs re-creation (state=absent, then started)."
+                )
             elif item not in possible:
-                self.driver.warn(f"{item.option} is {item.actual!r}, wanted {item.wanted!r}: this is changed when the machine is stopped.")
+                self.driver.warn(f"{item} This can only be changed while the machine is stopped.")
         return ["update", *steps] if possible else steps
 
     def _step(self, step: str) -> None:
@@ -357,7 +362,9 @@ class Converger:
     def _current(self) -> Machine:
         machine = self.outcome.machine
         if machine is None:
-            raise MachineError(f"The machine {self.wanted.name} vanished", why="somebody else removed it", hint="Run it again", code="vanished")
+            raise MachineError(
+                f"The machine {self.wanted.name} vanished", why="somebody else removed it", hint="Run it again", code="vanished"
+            )
         return machine
 
     def _phase(self, name: str) -> Deadline:

@@ -56,7 +56,9 @@ def wanted_from(params: t.Mapping[str, t.Any], driver: type[Driver]) -> Wanted:
     timeouts = {phase: float(value) for phase, value in params["timeouts"].items() if value is not None}
     for option, value in (("timeout", params["timeout"]), *((f"timeouts.{phase}", value) for phase, value in timeouts.items())):
         if value <= 0:
-            raise MachineError(f"{value:g} is no time to wait", where=f"option {option}", hint="Give a number of seconds above 0", code="invalid_option")
+            raise MachineError(
+                f"{value:g} is no time to wait", where=f"option {option}", hint="Give a number of seconds above 0", code="invalid_option"
+            )
     return Wanted(
         name=validate_name(params["name"]),
         state=params["state"],

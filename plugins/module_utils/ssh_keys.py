@@ -22,6 +22,10 @@ else:
     HAS_CRYPTOGRAPHY = True
 
 
+FIRST_HOST_KEY = "first_host_key"
+"""File of the throw-away host key in the machine's folder in the store; gone after first contact."""
+
+
 @dataclasses.dataclass(frozen=True)
 class KeyPair:
     """An Ed25519 key pair: ``private`` in OpenSSH's own format, ``public`` as one authorized_keys line."""
@@ -43,9 +47,7 @@ def generate(comment: str) -> KeyPair:
             code="missing_library",
         )
     key = ed25519.Ed25519PrivateKey.generate()
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
-    ).decode()
+    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()).decode()
     public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).decode()
     return KeyPair(private, f"{public} {comment}")
 

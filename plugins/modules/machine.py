@@ -74,7 +74,8 @@ options:
   ssh_key:
     description:
       - Private key for SSH; its public half is read from the same path with C(.pub).
-      - When not given, a key is made for each machine that we create; for a host that exists already the agent or the user's own keys serve.
+      - When not given, a key is made for each machine that we create; for a host that exists already the agent or the user's
+        own keys serve.
     type: path
   engine_port:
     description: TCP port on which the engine will listen.

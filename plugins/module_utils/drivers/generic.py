@@ -29,7 +29,9 @@ class GenericDriver(Driver):
         """See Driver."""
         address = self.opts["address"]
         if not address or any(letter.isspace() or letter in "'\"$`\\;&|<>" for letter in address) or address.startswith("-"):
-            raise MachineError(f"{address!r} is no address", where="option address", hint="Give an IP address or a DNS name", code="invalid_option")
+            raise MachineError(
+                f"{address!r} is no address", where="option address", hint="Give an IP address or a DNS name", code="invalid_option"
+            )
         if not 0 < self.opts["ssh_port"] < 65536:
             raise MachineError(f"{self.opts['ssh_port']} is no TCP port", where="option ssh_port", code="invalid_option")
 
