@@ -206,11 +206,11 @@ class Store:
                 _remove_tree(doomed)
         return True
 
-    def owner(self, remember: bool = True) -> str:
+    def owner(self, write: bool = True) -> str:
         """Who keeps this store's machines: the file ``owner``, else ``$DOCKYARD_OWNER``, else the login name.
 
         Args:
-            remember: write the file when it is missing (not in check mode).
+            write: also write the file when it is missing (not in check mode).
 
         Raises:
             MachineError: ``invalid_owner``.
@@ -224,7 +224,7 @@ class Store:
         if given and not _OWNER.fullmatch(given):
             raise _invalid_owner(given, "the environment variable DOCKYARD_OWNER")
         owner = given or _login_name()
-        if not remember:
+        if not write:
             return owner
         files.make_directory(self.path)
         with files.explained("The owner could not be written", path):
