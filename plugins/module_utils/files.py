@@ -87,11 +87,14 @@ def read(path: pathlib.Path, limit: int) -> bytes:
         raise
     except OSError as error:
         raise failure("The file could not be read", path, error) from error
-    with os.fdopen(descriptor, "rb") as handle, explained("The file could not be read", path):
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise MachineError("The file could not be read", where=str(path), why="it is no regular file", code="not_a_file")
-        data = handle.read(limit + 1)
+    with explained("The file could not be read", path):
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise MachineError("The file could not be read", where=str(path), why="it is no regular file", code="not_a_file")
+            with os.fdopen(descriptor, "rb", closefd=False) as handle:
+                data = handle.read(limit + 1)
+        finally:
+            os.close(descriptor)
     if len(data) > limit:
         raise MachineError("The file could not be read", where=str(path), why=f"it is bigger than {limit} bytes", code="too_big")
     return data

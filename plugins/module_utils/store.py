@@ -149,7 +149,7 @@ class Store:
             data = self._read_json(self.machine_dir(record.name) / CONFIG_FILE)
         except MachineError:
             data = None
-        config = data if isinstance(data, dict) else docker_machine_config.build(record, self)
+        config = docker_machine_config.build(record, self) if data is None else data
         return docker_machine_config.without_secrets(config)
 
     def save(self, record: Record) -> bool:
@@ -338,8 +338,8 @@ class Store:
             return False
         return self.write(path, _json(config), 0o600)
 
-    def _read_json(self, path: pathlib.Path) -> t.Any:
-        """The content of a JSON file; None when there is no file."""
+    def _read_json(self, path: pathlib.Path) -> dict[str, t.Any] | None:
+        """The object in a JSON file; None when there is no file."""
         try:
             data = files.read(path, MAX_RECORD)
         except FileNotFoundError:
@@ -347,11 +347,14 @@ class Store:
         except MachineError as error:
             raise self._corrupt(path, error.why, error.hint) from error
         try:
-            return json.loads(data)
+            content = json.loads(data)
         except RecursionError as error:
             raise self._corrupt(path, "it is nested too deeply") from error
         except ValueError as error:
             raise self._corrupt(path, f"it is no valid JSON: {error}") from error
+        if not isinstance(content, dict):
+            raise self._corrupt(path, "it holds no JSON object")
+        return content
 
     def _corrupt(self, path: pathlib.Path, why: str, hint: str = "") -> MachineError:
         hint = hint or f"Repair that file, or remove the folder {path.parent} to forget the machine"
