@@ -9,8 +9,9 @@ The action runs on the controller and alone knows the store; the module runs whe
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
-import importlib
+import hashlib
 import json
 import shlex
 import typing as t
@@ -18,13 +19,18 @@ import typing as t
 from ansible_collections.dockyard.machine.plugins.module_utils import cloud_init, ssh_keys
 from ansible_collections.dockyard.machine.plugins.module_utils.client_files import ssh_arguments
 from ansible_collections.dockyard.machine.plugins.module_utils.driver import DEFAULT_TIMEOUTS, WANTED_STATES, Driver
-from ansible_collections.dockyard.machine.plugins.module_utils.driver_module import COMMON_OPTIONS
 from ansible_collections.dockyard.machine.plugins.module_utils.errors import MachineError
 from ansible_collections.dockyard.machine.plugins.module_utils.machine import Machine, validate_name
 from ansible_collections.dockyard.machine.plugins.module_utils.store import Record, Store
 from ansible_collections.dockyard.machine.plugins.plugin_utils.controller import MachineAction
+from ansible_collections.dockyard.machine.plugins.plugin_utils.dispatch import (
+    check_options,
+    driver_variables,
+    load_driver,
+    module_name,
+    secret_options,
+)
 
-COLLECTION = "dockyard.machine"
 MAKING = ("present", "started")
 
 
@@ -44,44 +50,6 @@ class Job:
     """An earlier run was cut short while it made this machine."""
 
 
-def load_driver(module: str) -> type[Driver] | None:
-    """The driver class of one of our modules; None for a module of somebody else's.
-
-    Raises:
-        MachineError: ``unknown_driver`` when the collection has no such module.
-    """
-    namespace, dot, name = module.rpartition(".")
-    if namespace != COLLECTION:
-        return None
-    try:
-        python = importlib.import_module(f"ansible_collections.{COLLECTION}.plugins.modules.{name}")
-    except ModuleNotFoundError as error:
-        raise MachineError(
-            f"There is no driver {name.removesuffix('_machine')!r}",
-            where="option driver",
-            why=f"the collection {COLLECTION} has no module {name}",
-            hint="Name one of its drivers (ansible-doc --list dockyard.machine), or a module of your own as NAMESPACE.COLLECTION.MODULE",
-            code="unknown_driver",
-        ) from error
-    driver: type[Driver] = python.DRIVER
-    return driver
-
-
-def module_name(driver: str) -> str:
-    """``qemu`` is our module ``qemu_machine``; a name with dots is somebody's module."""
-    return driver if "." in driver else f"{COLLECTION}.{driver}_machine"
-
-
-def driver_variables(driver: type[Driver], task_vars: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
-    """Options that were given as variables ``DRIVER_OPTION``, as Docker Machine had ``--DRIVER-OPTION``."""
-    return {option: task_vars[f"{driver.name}_{option}"] for option in driver.options if f"{driver.name}_{option}" in task_vars}
-
-
-def secret_options(driver: type[Driver] | None) -> set[str]:
-    """Names of the options that are never written down."""
-    return {name for name, spec in driver.options.items() if spec.get("no_log")} if driver else set()
-
-
 class ActionModule(MachineAction):
     """``dockyard.machine.machine``"""
 
@@ -90,6 +58,7 @@ class ActionModule(MachineAction):
         "driver": {"type": "str", "default": ""},
         "state": {"type": "str", "choices": list(WANTED_STATES), "default": "started"},
         "options": {"type": "dict", "default": {}},
+        "host_options": {"type": "dict", "default": {}},
         "store": {"type": "path"},
         "owner": {"type": "str", "default": ""},
         "tags": {"type": "dict", "default": {}},
@@ -135,30 +104,34 @@ class ActionModule(MachineAction):
             )
         module = module_name(driver_name)
         driver = load_driver(module)
-        options = dict(record.options) if record else {}
-        if driver is not None:
-            options.update(self._templar.template(driver_variables(driver, task_vars)))
-        options.update(args["options"])
-        # An empty answer of a survey means "not given".
-        options = {key: value for key, value in options.items() if value is not None and value != ""}
-        clash = sorted(set(options) & set(COMMON_OPTIONS))
-        if clash:
-            raise MachineError(
-                f"{', '.join(clash)} cannot stand among a driver's options",
-                where="option options",
-                why="every driver has them",
-                hint="Set them beside it: machine_" + clash[0],
-                code="invalid_option",
-            )
+        options = self._options(driver, record, args, task_vars)
         known = record is not None
         if record is None:
             record = Record.new(name, driver_name, args["owner"] or store.owner(write=not self.check_mode))
         return Job(store, record, known, module, driver, options)
 
+    def _options(
+        self, driver: type[Driver] | None, record: Record | None, args: dict[str, t.Any], task_vars: dict[str, t.Any]
+    ) -> dict[str, t.Any]:
+        """The driver's options: remembered ones, then what the inventory host says, variables, and what was given."""
+        options = dict(record.options) if record else {}
+        if driver is not None:
+            # An option that a newer release dropped is no reason to fail.
+            options = {key: value for key, value in options.items() if key in driver.options}
+            options.update(args["host_options"])
+            options.update(self._templar.template(driver_variables(driver, task_vars)))
+        options.update(args["options"])
+        # An empty answer of a survey means "not given".
+        options = {key: value for key, value in options.items() if value is not None and value != ""}
+        if driver is not None:
+            check_options(driver, options)
+        return options
+
     # --- making and keeping ------------------------------------------------------------------------------------
 
     def _converge(self, job: Job, args: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
-        store, record = job.store, job.record
+        record = job.record
+        before = copy.deepcopy(record)
         if args["ssh_key"]:
             record.ssh_key_path = args["ssh_key"]
         secrets = secret_options(job.driver)
@@ -168,8 +141,9 @@ class ActionModule(MachineAction):
             self._intent(job)
         result = self._run_module(job, args, task_vars)
         if result.get("failed"):
-            if result.pop("untouched", False) and not job.known and not self.check_mode:
-                store.forget(record.name)
+            # A module that refused its arguments did not come as far as naming actions.
+            if result.pop("untouched", "actions" not in result) and job.driver is not None and not self.check_mode:
+                self._undo(job, before)
             return result
         result["registered"] = not job.known
         result["changed"] = bool(result.get("changed")) or not job.known
@@ -179,6 +153,14 @@ class ActionModule(MachineAction):
         result["connection"] = self._connection_variables(job, machine)
         result["fresh"] = not record.engine
         return result
+
+    @staticmethod
+    def _undo(job: Job, before: Record) -> None:
+        """Nothing was touched at the provider, so nothing of this run stays in the store."""
+        if not job.known:
+            job.store.forget(before.name)
+        elif not job.interrupted:
+            job.store.save(before)
 
     def _intent(self, job: Job) -> None:
         """Write down what is about to be made, with its keys, before anything is."""
@@ -304,6 +286,7 @@ class ActionModule(MachineAction):
             "ansible_port": machine.ssh_port,
             "ansible_user": machine.ssh_user,
             "ansible_ssh_private_key_file": record.ssh_key_path,
+            "ansible_control_path": f"%(directory)s/{_generation(record)}",
             "ssh_arguments": " ".join(shlex.quote(word) for word in ssh_arguments(record, job.store)),
         }
 
@@ -319,3 +302,8 @@ class ActionModule(MachineAction):
         if not self.check_mode:
             job.store.forget(job.record.name)
         return result
+
+
+def _generation(record: Record) -> str:
+    """A name for SSH's shared connection, so that another generation of the machine or another key never rides on an old one."""
+    return hashlib.sha256(f"{record.name} {record.token} {record.ssh_key_path}".encode()).hexdigest()[:10]

@@ -175,7 +175,12 @@ class ActionModule(MachineAction):
             return (keys or None), said.splitlines()[-1] if said else "no host key"
 
         keys = poll(
-            look, phase="first contact by SSH", deadline=self.deadline, interval=2, hint="Check the address, the port and the firewall"
+            look,
+            phase="first contact by SSH",
+            where=self.where,
+            deadline=self.deadline,
+            interval=2,
+            hint="Check the address, the port and the firewall",
         )
         prints = [ssh_keys.fingerprint(key) for key in keys]
         wanted = args["host_key_fingerprint"]
@@ -207,6 +212,7 @@ class ActionModule(MachineAction):
         poll(
             look,
             phase="own SSH host key",
+            where=self.where,
             deadline=self.deadline.within(60),
             interval=1,
             hint="Restart the SSH service on the host and run again",
@@ -254,7 +260,14 @@ class ActionModule(MachineAction):
                 return None, " ".join(said.split())[-300:]
             return (True, "") if code == 0 else (None, f"'true' ended with {code}: {said[-200:]}")
 
-        poll(look, phase="SSH", deadline=self.deadline, interval=1, hint="Check the address, the firewall and the machine's console")
+        poll(
+            look,
+            phase="SSH",
+            deadline=self.deadline,
+            interval=1,
+            where=self.where,
+            hint="Check the address, the firewall and the machine's console",
+        )
 
     def _wait_for_cloud_init(self) -> None:
         while True:

@@ -354,7 +354,7 @@ class Converger:
             found = self._find()
             return (True, "") if found is None else (None, f"state {found.state}")
 
-        poll(gone, phase="delete", deadline=self._phase("delete"), interval=self.wanted.poll_interval)
+        poll(gone, phase="delete", deadline=self._phase("delete"), interval=self.wanted.poll_interval, where=f"machine {self.wanted.name}")
         self.outcome.machine = None
 
     # --- helpers -----------------------------------------------------------------------------------------------
@@ -399,6 +399,7 @@ class Converger:
             phase=phase,
             deadline=self._phase(phase),
             interval=self.wanted.poll_interval,
+            where=f"machine {self.wanted.name}",
             hint=f"Give it more time with timeouts.{phase}, or look at the machine at its provider",
         )
 

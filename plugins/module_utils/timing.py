@@ -105,6 +105,7 @@ def poll(
     phase: str,
     deadline: Deadline,
     interval: float = 1.0,
+    where: str = "",
     hint: str = "",
 ) -> T:
     """Look again and again until there is an answer.
@@ -114,6 +115,7 @@ def poll(
         phase: what is waited for, as the error shall name it.
         deadline: when to give up.
         interval: seconds between two looks; jittered so that a batch of machines spreads.
+        where: the machine or host that is waited for.
         hint: what a person can do when the wait fails.
 
     Raises:
@@ -124,5 +126,5 @@ def poll(
         if answer is not None:
             return answer
         if deadline.over:
-            raise DeadlineError(phase, deadline.elapsed(), seen, hint=hint)
+            raise DeadlineError(phase, deadline.elapsed(), seen, where=where, hint=hint)
         deadline.sleep(interval * _random.uniform(0.8, 1.2))

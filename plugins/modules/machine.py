@@ -50,6 +50,10 @@ options:
     description: Options of the driver's module. What is given is remembered (secrets are not) and need not be repeated.
     type: dict
     default: {}
+  host_options:
+    description: Options that follow from the inventory host itself. They stand above remembered ones and below all others.
+    type: dict
+    default: {}
   store:
     description:
       - Folder of the machine store.

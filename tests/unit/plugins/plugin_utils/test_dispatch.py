@@ -7,9 +7,15 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.dockyard.machine.plugins.action.machine import driver_variables, load_driver, module_name, secret_options
 from ansible_collections.dockyard.machine.plugins.module_utils.drivers.generic import GenericDriver
 from ansible_collections.dockyard.machine.plugins.module_utils.errors import MachineError
+from ansible_collections.dockyard.machine.plugins.plugin_utils.dispatch import (
+    check_options,
+    driver_variables,
+    load_driver,
+    module_name,
+    secret_options,
+)
 
 
 def test_a_short_name_is_our_module_and_a_dotted_one_is_somebodys() -> None:
@@ -40,3 +46,21 @@ def test_secret_options_are_known() -> None:
 
     assert secret_options(Secretive) == {"password"}
     assert secret_options(None) == set()
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"adress": "192.0.2.1"}, "no option adress"),
+        ({"ssh_port": "many"}, "ssh_port"),
+        ({"state": "absent"}, "machine_state"),
+    ],
+)
+def test_options_are_refused_before_anything_is_written(options: dict, word: str) -> None:
+    with pytest.raises(MachineError, match=word) as caught:
+        check_options(GenericDriver, options)
+    assert caught.value.code == "invalid_option"
+
+
+def test_options_that_only_the_module_can_judge_pass() -> None:
+    check_options(GenericDriver, {"ssh_port": "2222"})
