@@ -197,7 +197,7 @@ def ssh_variables(record: Record, store: Store) -> Variables:
     if record.ssh_key_path:
         variables["ansible_ssh_private_key_file"] = record.ssh_key_path
     if "HostKeyAlias" in arguments:
-        # Otherwise host_key_checking=False of the configuration would come first on the command line, and win.
+        # A configuration that switches the check off (AWX does) would come first on the command line, and win.
         variables["ansible_host_key_checking"] = True
     return variables
 

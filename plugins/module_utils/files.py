@@ -141,10 +141,10 @@ def write(path: pathlib.Path, data: bytes, mode: int) -> bool:
                 handle.flush()
                 os.fsync(handle.fileno())
             os.rename(temporary, path)
-        except BaseException:
+        finally:
+            # Renamed, it is gone already.
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
-            raise
         sync_directory(path.parent)
     return True
 
