@@ -149,9 +149,41 @@ def load_certificates(pem: bytes | str) -> list[x509.Certificate]:
         return []
 
 
+def load_der(data: bytes) -> x509.Certificate:
+    """One certificate in DER, as TLS libraries show it."""
+    return x509.load_der_x509_certificate(data)
+
+
+def strict_enough(ca_pem: bytes) -> bool:
+    """Whether every authority in ``ca_pem`` has the key identifier that RFC 5280 asks for; Docker Machine's have none."""
+    for certificate in load_certificates(ca_pem):
+        try:
+            certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
+        except x509.ExtensionNotFound:
+            return False
+    return True
+
+
 def public_bytes(key: CertificatePublicKeyTypes) -> bytes:
     """A public key in its one canonical form (DER SubjectPublicKeyInfo), to compare keys by."""
     return bytes(key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo))
+
+
+def _load_request(csr_pem: str | bytes) -> x509.CertificateSigningRequest:
+    data = csr_pem.encode() if isinstance(csr_pem, str) else csr_pem
+    try:
+        return x509.load_pem_x509_csr(data)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise MachineError("The signing request cannot be read", why=str(error), code="csr_invalid") from error
+
+
+def request_public_key(csr_pem: str | bytes) -> bytes:
+    """The public key of a signing request, see :func:`public_bytes`.
+
+    Raises:
+        MachineError: ``csr_invalid``.
+    """
+    return public_bytes(_load_request(csr_pem).public_key())
 
 
 def _read(path: pathlib.Path) -> bytes:
@@ -453,12 +485,8 @@ class Authority:
         Raises:
             MachineError: ``csr_invalid``, ``invalid_san``, and those of :meth:`ensure_ca`.
         """
-        data = csr_pem.encode() if isinstance(csr_pem, str) else csr_pem
-        try:
-            request = x509.load_pem_x509_csr(data)
-            valid = request.is_signature_valid
-        except (ValueError, UnsupportedAlgorithm) as error:
-            raise MachineError("The signing request cannot be read", where=name, why=str(error), code="csr_invalid") from error
+        request = _load_request(csr_pem)
+        valid = request.is_signature_valid
         public = request.public_key()
         weak = (isinstance(public, rsa.RSAPublicKey) and public.key_size < 2048) or (
             isinstance(public, ec.EllipticCurvePublicKey) and public.key_size < 256
@@ -473,9 +501,7 @@ class Authority:
         names = sorted({normalize_san(entry) for entry in sans})
         return self._sign(public, name, days, ExtendedKeyUsageOID.SERVER_AUTH, names).decode("ascii")
 
-    def _sign(
-        self, public: CertificatePublicKeyTypes, name: str, days: int, usage: x509.ObjectIdentifier, sans: list[str]
-    ) -> bytes:
+    def _sign(self, public: CertificatePublicKeyTypes, name: str, days: int, usage: x509.ObjectIdentifier, sans: list[str]) -> bytes:
         key, issuer = self._signing_key(), self.certificate
         start = now() - BACKDATE
         # A leaf that outlives or precedes its authority is worth nothing outside of the authority's life.
@@ -499,9 +525,7 @@ class Authority:
         if not key_pem:
             return "there is none"
         public = public_bytes(_load_key(key_pem, self.client_key_path).public_key())
-        return leaf_needs_renewal(
-            _read(self.client_path), self.certificate, None, public, renew_fraction=renew_fraction, client=True
-        )
+        return leaf_needs_renewal(_read(self.client_path), self.certificate, None, public, renew_fraction=renew_fraction, client=True)
 
     def ensure_client(self, *, days: int = CLIENT_DAYS, renew_fraction: float = RENEW_FRACTION, force: bool = False) -> str:
         """Make or renew the client certificate, with a new key each time.
@@ -542,9 +566,7 @@ class Authority:
 
 
 def _name(common_name: str) -> x509.Name:
-    return x509.Name(
-        [x509.NameAttribute(NameOID.ORGANIZATION_NAME, ORGANIZATION), x509.NameAttribute(NameOID.COMMON_NAME, common_name)]
-    )
+    return x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, ORGANIZATION), x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
 
 
 def _builder(
