@@ -19,7 +19,6 @@ CLEAN_ROOT := $(BUILD)/installed
 NAME ?= demo
 DRIVER ?= qemu
 IMAGE ?=
-ENGINE ?= true
 
 export PATH := $(VENV)/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -70,12 +69,17 @@ venv-dev: packages $(VENV)/.dev ## The same, with all that the tests need
 
 .PHONY: provision remove
 provision: venv ## A Docker host in a virtual machine (NAME=demo DRIVER=qemu IMAGE=path-or-URL)
-	@tests/tools/provision.sh '$(NAME)' '$(DRIVER)' '$(IMAGE)' '$(ENGINE)'
+	@tests/tools/provision.sh '$(NAME)' '$(DRIVER)' '$(IMAGE)'
 
 remove: venv ## Remove that machine again (NAME=demo)
 	ansible-playbook dockyard.machine.rm -e machine_name='$(NAME)'
 
 ##### Tests
+
+# Roots, images and packages of the tests stay in this checkout.
+export DOCKYARD_CACHE ?= $(BUILD)/cache/dockyard-tests
+IMAGES := $(BUILD)/cache/dockyard/images
+e2e: export XDG_CACHE_HOME := $(BUILD)/cache
 
 .PHONY: test
 test: packages-test venv-dev ## Everything, fast things first
@@ -126,8 +130,8 @@ matrix: tree ## The same on every supported ansible-core
 molecule: venv-dev ## Roles against hosts with systemd
 	@tests/tools/molecule.sh
 
-image: venv ## A Debian cloud image for the driver qemu
-	ansible-playbook dockyard.machine.build_image
+image: venv ## A Debian cloud image for the tests
+	ansible-playbook dockyard.machine.build_image -e image_tools=false -e image_engine=cached -e image_cache_dir=$(IMAGES)
 
 e2e: venv-dev ## One real virtual machine, from nothing to removed
 	@tests/tools/molecule.sh e2e
