@@ -84,9 +84,9 @@ e2e: export XDG_CACHE_HOME := $(BUILD)/cache
 .PHONY: test
 test: packages-test venv-dev ## Everything, fast things first
 	@$(VENV)/bin/python tests/tools/stages.py --behind image:e2e \
-	    code units lint changelog sanity:20 build docs integration smoke molecule:25 e2e:25
+	    code units contract lint changelog docs sanity:20 build integration smoke molecule:25 e2e:30
 
-.PHONY: tree code units lint changelog sanity build docs integration smoke matrix molecule image e2e
+.PHONY: tree code units contract lint changelog sanity build docs integration smoke matrix molecule image e2e
 tree: venv-dev
 	@$(VENV)/bin/python tests/tools/ansible_tree.py $(BUILD)
 
@@ -99,6 +99,9 @@ code: venv-dev ## ruff and mypy
 
 units: venv-dev ## Unit tests, in the checkout
 	pytest -q -n 2 tests/unit
+
+contract: venv-dev ## What every driver keeps to, against fake providers
+	pytest -q tests/contract
 
 lint: tree ## ansible-lint with the production profile
 	$(IN_TREE) ansible-lint --offline --profile production
@@ -131,10 +134,10 @@ molecule: venv-dev ## Roles against hosts with systemd
 	@tests/tools/molecule.sh
 
 image: venv ## A Debian cloud image for the tests
-	ansible-playbook dockyard.machine.build_image -e image_tools=false -e image_engine=cached -e image_cache_dir=$(IMAGES)
+	ansible-playbook dockyard.machine.build_image -e image_tools=false -e image_cache_dir=$(IMAGES)
 
-e2e: venv-dev ## One real virtual machine, from nothing to removed
-	@tests/tools/molecule.sh e2e
+e2e: venv-dev ## One real virtual machine, from nothing to removed, and bad input
+	pytest -v --import-mode=prepend tests/e2e
 
 .PHONY: format clean
 format: venv-dev ## Lay Python out as the tests expect it

@@ -3,16 +3,15 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-# molecule.sh [SCENARIO...]: run these scenarios; without names all but e2e, which needs an image. Each gets a working
-# folder in this checkout: molecule's own is shared by all checkouts of a collection. The last line is a summary as pytest writes it.
+# molecule.sh [SCENARIO...]: run these scenarios; without names all. Each gets a working folder in this
+# checkout: molecule's own is shared by all checkouts of a collection. The last line is a summary as pytest writes it.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 
 if [ $# = 0 ]; then
     for file in molecule/*/molecule.yml; do
         [ -f "$file" ] || continue
-        scenario=$(basename "$(dirname "$file")")
-        [ "$scenario" = e2e ] || set -- "$@" "$scenario"
+        set -- "$@" "$(basename "$(dirname "$file")")"
     done
 fi
 [ $# != 0 ] || {

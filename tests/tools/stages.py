@@ -103,10 +103,10 @@ def count(log: str, returncode: int) -> collections.Counter[str]:
         for part in summary.split(", "):
             number, word = part.split(" ")
             total["failed" if word.startswith("error") else word] += int(number)
-    if not total["passed"] and not total["failed"]:
-        total["failed" if returncode else "passed"] += 1
-    elif returncode and not total["failed"]:
+    if returncode and not total["failed"]:
         total["failed"] += 1
+    elif not total["passed"] and not total["skipped"] and not total["failed"]:
+        total["passed"] += 1
     return total
 
 
