@@ -27,6 +27,8 @@ export ANSIBLE_NOCOLOR := 1
 
 # ansible-test wants the running interpreter's version; it is known once the environment exists.
 PYVERSION = $(shell $(VENV)/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+# The oldest Python on hosts that modules run on (tests/config.yml).
+OLDEST_TARGET := 3.9
 # Lint, build and import checks see the collection as users will: in a collections path, not in the checkout.
 IN_TREE = cd $(TREE) && ANSIBLE_COLLECTIONS_PATH=$(BUILD)
 
@@ -111,6 +113,11 @@ changelog: tree
 
 sanity: tree ## ansible-test sanity
 	cd $(TREE) && ansible-test sanity --local --python $(PYVERSION) --color no
+	@oldest=$$(python tests/tools/matrix.py --which $(OLDEST_TARGET)); \
+	if [ -n "$$oldest" ]; then \
+	    cd $(TREE) && PATH="$(VENV)/bin:$$(dirname "$$oldest"):$$PATH" ansible-test sanity --color no \
+	        --test compile --test import --target-python $(OLDEST_TARGET); \
+	else echo 'Skipped: there is no Python $(OLDEST_TARGET) to compile and import modules with.'; fi
 
 integration: tree ## ansible-test integration, every target
 	@if [ -d $(TREE)/tests/integration/targets ]; then \

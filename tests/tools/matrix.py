@@ -6,6 +6,7 @@
 ``matrix.py --tree ROOT [--ends] [VERSION]...``: ROOT holds ``ansible_collections``. ``--ends`` takes the oldest and the newest version
 only. A version is tried with the Pythons it supports, newest first, by the names they have on PATH or in pyenv. Where none is there,
 the version is skipped and says so. The last line is a summary as pytest writes it; a version counts as one test beside its own.
+``matrix.py --which 3.9`` only prints where a Python is, or nothing.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def interpreter(version: str) -> str | None:
         f"python{version}",
         *map(str, sorted(pyenv.glob(f"versions/{version}*/bin/python{version}"))),
     ]
-    return next((python for python in candidates if works(python, version)), None)
+    return next((shutil.which(python) for python in candidates if works(python, version)), None)
 
 
 def environment(core: str, python: str, version: str, tree: pathlib.Path) -> pathlib.Path:
@@ -97,10 +98,14 @@ def check(folder: pathlib.Path, tree: pathlib.Path) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Unit tests and uses on each supported ansible-core")
-    parser.add_argument("--tree", type=pathlib.Path, required=True)
+    parser.add_argument("--tree", type=pathlib.Path, default=pathlib.Path(".build"))
+    parser.add_argument("--which", metavar="PYTHON", help="print where this Python is, and end")
     parser.add_argument("--ends", action="store_true", help="only the oldest and the newest version")
     parser.add_argument("versions", nargs="*", choices=[[], *CORES], default=[])
     arguments = parser.parse_args()
+    if arguments.which:
+        print(interpreter(arguments.which) or "")
+        return 0
     cores = arguments.versions or ([min(CORES), max(CORES)] if arguments.ends else list(CORES))
     results: dict[str, list[str]] = {"passed": [], "failed": [], "skipped": []}
     for core in cores:
