@@ -37,7 +37,7 @@ options:
     description: The name of this plugin.
     type: str
     required: true
-    choices: [dockyard.machine.machines, community.docker.docker_machine, docker_machine]
+    choices: [dockyard.machine.machines]
   store:
     description:
       - The machine store. A relative path begins at the folder of the inventory file.
