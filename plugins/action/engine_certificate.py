@@ -162,7 +162,7 @@ class ActionModule(MachineAction):
         if not theirs or self.args["takeover"]:
             return
         known = self._known_authorities()
-        if any(certificate in known for certificate in theirs):
+        if any(certificate in known for certificate in theirs) or self._our_certificate(host["certificate"]):
             return
         raise MachineError(
             "The engine on this host belongs to another store",
@@ -181,6 +181,15 @@ class ActionModule(MachineAction):
             except FileNotFoundError:
                 continue
         return found
+
+    def _our_certificate(self, certificate: str) -> bool:
+        """Whether the engine has the certificate that this store gave it, by whatever authority."""
+        theirs = pki.load_certificates(certificate)
+        try:
+            ours = pki.load_certificates(files.read(self.store.machine_dir(self.name) / "server.pem", 1 << 20))
+        except FileNotFoundError:
+            return False
+        return bool(theirs) and theirs == ours
 
     def _server_reason(self, host: dict[str, t.Any], sans: list[str]) -> str:
         """Why the engine's files have to be replaced, or an empty string."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import pathlib
+import select
 import socket
 import ssl
 import typing as t
@@ -26,6 +27,9 @@ try:
     import requests.exceptions
 except ImportError as import_error:
     DOCKER_ERROR = str(import_error)
+
+# A server that sends no session tickets says nothing when it agrees.
+_VERDICT_TIMEOUT = 2.0
 
 # X509_V_ERR_* of OpenSSL's x509_vfy.h: (code, what a person reads, what to do).
 _VERIFY_ERRORS: t.Final[dict[int, tuple[str, str, str]]] = {
@@ -110,6 +114,26 @@ def connect(endpoint: Endpoint, using: ssl.SSLContext, timeout: float) -> ssl.SS
         raise
 
 
+def await_verdict(session: ssl.SSLSocket, timeout: float) -> None:
+    """With TLS 1.3 a server judges our certificate after our handshake is done: session tickets mean yes, an alert no.
+
+    Whoever sends first may never see the alert, as the server closes a connection with unread data. Raises what the socket raises.
+    """
+    if session.version() != "TLSv1.3":
+        return
+    readable, dummy, dummy2 = select.select([session], [], [], min(timeout, _VERDICT_TIMEOUT))
+    if not readable:
+        return
+    session.setblocking(False)
+    try:
+        if session.recv(1) == b"":
+            raise ConnectionResetError("the connection was closed after the handshake")
+    except ssl.SSLWantReadError:
+        pass
+    finally:
+        session.settimeout(timeout)
+
+
 def server_names(endpoint: Endpoint, timeout: float) -> list[str]:
     """The names in the certificate that the engine shows, unverified: only to explain a mismatch."""
     using = context(endpoint)
@@ -178,7 +202,8 @@ def version(endpoint: Endpoint, timeout: float) -> dict[str, str]:
     using = context(endpoint)
     # The handshake alone first: its errors say exactly what is wrong, the library's do not.
     try:
-        connect(endpoint, using, timeout).close()
+        with connect(endpoint, using, timeout) as session:
+            await_verdict(session, timeout)
         answer = _sdk_version(endpoint, using, timeout)
     except OSError as error:
         raise explain(error, endpoint, timeout) from error
@@ -234,8 +259,8 @@ def anonymous_refused(endpoint: Endpoint, timeout: float) -> str:
         MachineError: ``open_to_everybody``.
     """
     try:
-        # With TLS 1.3 the refusal comes only after the handshake.
         with connect(endpoint, context(endpoint, anonymous=True), timeout) as session:
+            await_verdict(session, timeout)
             answered = _answers(session)
     except OSError as error:
         return f"refused: {getattr(error, 'reason', None) or _plain_reason(error)}"

@@ -262,8 +262,14 @@ def _healthy(port: int) -> tuple[dict[str, str] | None, str]:
     return answer, ""
 
 
+# How dockerd begins the line that says why it gives up.
+_LAST_WORDS = re.compile(r"(failed to (?:start|load|create)|unable to configure|error initializing|can't create|invalid)", re.IGNORECASE)
+
+
 def failed(why: str) -> MachineError:
-    """The error of an engine that does not come up, with the log's last words."""
-    log = journal()
-    hint = "The engine's last log lines: " + (log[-2000:] or "(none)")
-    return MachineError("The engine did not come up", where=UNIT, why=why, hint=hint, code="engine_failed")
+    """The error of an engine that does not come up: what it said last as the reason, its log's last lines to look at."""
+    log = journal(40).splitlines()
+    words = [line for line in log if _LAST_WORDS.search(line) and "docker.service" not in line]
+    said = f"{why}; it said: {words[-1][:600]}" if words else why
+    hint = "The engine's last log lines:\n" + ("\n".join(log[-15:])[-2500:] or "(none)")
+    return MachineError("The engine did not come up", where=UNIT, why=said, hint=hint, code="engine_failed")
