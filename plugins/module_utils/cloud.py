@@ -113,12 +113,10 @@ def check_cidrs(cidrs: t.Iterable[t.Any], *, option: str = "allowed_cidrs") -> l
         try:
             found.add(ipaddress.ip_network(str(given).strip()))
         except ValueError as error:
-            raise invalid(
-                option, f"{given!r} is no address range", "Write ADDRESS/BITS, for example 203.0.113.0/24", why=str(error)
-            ) from error
-    return [
-        str(network) for network in sorted(found, key=lambda network: (network.version, int(network.network_address), network.prefixlen))
-    ]
+            hint = "Write ADDRESS/BITS, for example 203.0.113.0/24"
+            raise invalid(option, f"{given!r} is no address range", hint, why=str(error)) from error
+    in_order = sorted(found, key=lambda network: (network.version, int(network.network_address), network.prefixlen))
+    return [str(network) for network in in_order]
 
 
 def is_world(cidrs: t.Iterable[str]) -> bool:
