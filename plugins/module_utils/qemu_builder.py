@@ -13,11 +13,13 @@ import dataclasses
 import hashlib
 import json
 import os
+import pathlib
 import shutil
 import time
 import typing as t
 import uuid
 
+from ansible_collections.dockyard.machine.plugins.module_utils import files
 from ansible_collections.dockyard.machine.plugins.module_utils.errors import MachineError
 from ansible_collections.dockyard.machine.plugins.module_utils.qemu_disk import FIRMWARE, TOOLS, DiskBuilder, Layout
 from ansible_collections.dockyard.machine.plugins.module_utils.qemu_sources import DEBIAN_KEYRING, Source
@@ -25,11 +27,8 @@ from ansible_collections.dockyard.machine.plugins.module_utils.qemu_tools import
     file_digest,
     locked,
     need_programs,
-    os_errors,
     remove_tree,
     run_program,
-    sync_folder,
-    write_file,
 )
 from ansible_collections.dockyard.machine.plugins.module_utils.timing import Deadline
 
@@ -156,7 +155,7 @@ class ImageBuilder:
         Raises:
             MachineError: when a step failed; nothing that looks like an image stays.
         """
-        with os_errors("Making the image folder", self.folder):
+        with files.explained("The image folder could not be made", self.folder):
             os.makedirs(self.folder, mode=0o755, exist_ok=True)
         with locked(os.path.join(self.folder, ".build.lock"), self.deadline, "build an image") as self.lock:
             self._sweep()
@@ -165,7 +164,7 @@ class ImageBuilder:
                 return found, False
             work = os.path.join(self.folder, f".build-{self.recipe.key[:12]}-{os.getpid()}")
             try:
-                with os_errors("Building the image", self.folder):
+                with files.explained("The image could not be built", self.folder):
                     os.mkdir(work, 0o700)
                     return self._build(work), True
             finally:
@@ -207,8 +206,7 @@ class ImageBuilder:
         if os.path.exists(path + ".json"):
             os.unlink(path + ".json")
         os.replace(disk, path)
-        write_file(path + ".json", json.dumps(facts, indent=2, sort_keys=True).encode() + b"\n", 0o644)
-        sync_folder(self.folder)
+        files.write(pathlib.Path(path + ".json"), json.dumps(facts, indent=2, sort_keys=True).encode() + b"\n", 0o644)
         return {**facts, "path": path}
 
     # --- the tree ----------------------------------------------------------------------------------------------

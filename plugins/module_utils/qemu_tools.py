@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The dockyard.machine authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What everything around QEMU needs: programs with deadlines, locks that outlive a crash, files that are whole or not there."""
+"""What everything around QEMU needs: programs with deadlines, locks, folders."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import os
 import shutil
 import signal
 import subprocess
-import tempfile
 import typing as t
 
 from ansible_collections.dockyard.machine.plugins.module_utils.errors import DeadlineError, MachineError
+from ansible_collections.dockyard.machine.plugins.module_utils.files import explained, failure
 from ansible_collections.dockyard.machine.plugins.module_utils.timing import Deadline
 
 # Debian package of each program that we call, for the error when it is missing.
@@ -103,7 +103,7 @@ def run_program(
         keep_fds: descriptors that it inherits; a lock among them is held until it ends, even when we are killed.
 
     Raises:
-        MachineError: ``program_failed`` with the end of its output; ``disk_full`` when that was the reason.
+        MachineError: ``program_failed`` with the end of its output; ``no_space`` when that was the reason.
         DeadlineError: when the time was used up.
     """
     # A session of its own: so that its whole tree can be ended.
@@ -134,58 +134,11 @@ def run_program(
 def program_error(what: str, program: str, code: int, output: str) -> MachineError:
     """The error for a program that failed."""
     if "No space left on device" in output or os.strerror(errno.ENOSPC) in output:
-        return disk_full(what, os.path.basename(program))
+        return failure(f"{what} failed", os.path.basename(program), OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
     ended = f"was ended by signal {-code}" if code < 0 else f"ended with {code}"
     return MachineError(
         f"{what} failed", where=os.path.basename(program), why=f"it {ended}: {_tail(output) or 'it said nothing'}", code="program_failed"
     )
-
-
-def disk_full(what: str, where: str) -> MachineError:
-    """The error for a full disk."""
-    return MachineError(
-        f"{what} failed", where=where, why="no space left on the disk", hint="Free some space, or choose another folder", code="disk_full"
-    )
-
-
-@contextlib.contextmanager
-def os_errors(what: str, where: str) -> t.Iterator[None]:
-    """Turn an ``OSError`` into a ``MachineError``: ``disk_full``, ``permission`` or ``file_error``."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise disk_full(what, where) from error
-        code = "permission" if error.errno in (errno.EACCES, errno.EPERM) else "file_error"
-        raise MachineError(f"{what} failed", where=where, why=error.strerror or str(error), code=code) from error
-
-
-def write_file(path: str, data: bytes, mode: int = 0o600) -> None:
-    """Write a file so that it is whole or not there: temporary file, fsync, rename."""
-    folder = os.path.dirname(path)
-    handle, temporary = tempfile.mkstemp(prefix=".new-", dir=folder)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            os.fchmod(stream.fileno(), mode)
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-
-
-def sync_folder(path: str) -> None:
-    """Make renames in a folder last through a power cut."""
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    except OSError:
-        pass  # some network file systems cannot; the rename itself is still atomic
-    finally:
-        os.close(handle)
 
 
 @contextlib.contextmanager
@@ -195,7 +148,7 @@ def locked(path: str, deadline: Deadline, what: str) -> t.Iterator[int]:
     Raises:
         DeadlineError: when somebody else holds it for too long.
     """
-    with os_errors(f"Locking for {what}", path):
+    with explained(f"Locking for '{what}' failed", path):
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         while True:
@@ -242,5 +195,5 @@ def remove_tree(folder: str) -> None:
     mounted = mounts_below(folder)
     if mounted:
         raise MachineError(f"Cannot remove {folder}", why=f"{mounted[0]} is a mount point", hint=f"Run: umount {mounted[0]}", code="busy")
-    with os_errors("Removing the folder", folder), contextlib.suppress(FileNotFoundError):
+    with explained("The folder could not be removed", folder), contextlib.suppress(FileNotFoundError):
         shutil.rmtree(folder)

@@ -166,6 +166,7 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dockyard.machine.plugins.module_utils.errors import MachineError
 from ansible_collections.dockyard.machine.plugins.module_utils.qemu_builder import ImageBuilder, Recipe, cached_image, host_architecture
+from ansible_collections.dockyard.machine.plugins.module_utils.qemu_image import default_cache
 from ansible_collections.dockyard.machine.plugins.module_utils.qemu_sources import Source, host_settings, host_sources, os_release, parse_deb822
 from ansible_collections.dockyard.machine.plugins.module_utils.timing import Deadline
 
@@ -251,12 +252,6 @@ def recipe_from(params: t.Mapping[str, t.Any], deadline: Deadline) -> Recipe:
         build_settings=tuple(build),
         guest_settings=tuple(guest),
     )
-
-
-def default_cache() -> str:
-    """Where images are kept unless the user says otherwise."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return os.path.join(base, "dockyard", "images")
 
 
 def run(params: t.Mapping[str, t.Any], *, check_mode: bool) -> dict[str, t.Any]:
