@@ -64,6 +64,12 @@ def handled(handler: ast.ExceptHandler) -> list[str]:
     return [getattr(part, "id", getattr(part, "attr", "?")) for part in parts]
 
 
+def passes_on(handler: ast.ExceptHandler) -> bool:
+    """Whether a clause only cleans up: ``except BaseException`` that ends by raising what it caught."""
+    last = handler.body[-1]
+    return handled(handler) == ["BaseException"] and isinstance(last, ast.Raise) and last.exc is None
+
+
 def test_there_is_something_to_judge() -> None:
     assert len(PRODUCT) >= 20
     assert len(MODULES) >= 3
@@ -101,7 +107,7 @@ def test_functions_are_short_and_typed(path: pathlib.Path) -> None:
 def test_no_broad_except(path: pathlib.Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     handlers = [node for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler)]
-    broad = [node.lineno for node in handlers if {"", "Exception", "BaseException"} & set(handled(node))]
+    broad = [node.lineno for node in handlers if {"", "Exception", "BaseException"} & set(handled(node)) and not passes_on(node)]
     assert broad == [], f"{short(path)} catches everything on these lines"
 
 
@@ -130,8 +136,8 @@ def test_host_keys_are_checked(path: pathlib.Path) -> None:
 
 
 def test_layers() -> None:
-    """Who may import whom (docs/architecture.md): drivers know no store, and store and pki no drivers."""
-    allowed = {"driver", "machine", "errors", "timing"}
+    """Who may import whom (docs/architecture.md): drivers know no store and not each other; store and pki know no drivers."""
+    allowed = {"driver", "machine", "errors", "timing", "cloud"}
     wrong = []
     for path in PRODUCT:
         driver = path.parent.name == "drivers"
