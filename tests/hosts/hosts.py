@@ -30,6 +30,9 @@ from common import CACHE, RUN, Busy, HostsError, Unavailable, locked, run, say
 UNAVAILABLE = 75
 """Exit code (EX_TEMPFAIL) when this machine cannot give a host, so that a test can be skipped and not passed."""
 
+CAP_SYS_RESOURCE = 24
+"""The capability's number, linux/capability.h."""
+
 Host = dict[str, t.Any]
 
 
@@ -45,6 +48,13 @@ def _dns() -> str:
         if servers:
             return " ".join(servers)
     return ""
+
+
+def _resource_limits() -> list[str]:
+    """A machine's root may raise limits; where this machine's own root may not, nobody can hand that on."""
+    status = pathlib.Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    bounds = int(next(line.split()[1] for line in status if line.startswith("CapBnd:")), 16)
+    return ["--ulimit=nofile=1048576:1048576"] if bounds >> CAP_SYS_RESOURCE & 1 else ["--cap-drop=SYS_RESOURCE"]
 
 
 def import_image(image: roots.Image, fresh: bool = False) -> str:
@@ -71,7 +81,7 @@ def up(name: str, image: roots.Image, timeout: float) -> Host:
     argv = ["run", "--detach", f"--name={name}", f"--hostname={name}", f"--network={engine.NETWORK}"]
     argv += [f"--label=image={image.name}", f"--label=user={image.user}", f"--env=HOST_DNS={_dns()}", "--env=container=docker"]
     # What a machine may do and a container may not, short of --privileged: no devices of this machine are given.
-    argv += ["--cap-add=ALL", "--cap-drop=SYS_RESOURCE", "--cgroupns=private", "--device-cgroup-rule=a *:* rwm"]
+    argv += ["--cap-add=ALL", *_resource_limits(), "--cgroupns=private", "--device-cgroup-rule=a *:* rwm"]
     argv += [f"--security-opt={option}=unconfined" for option in ("seccomp", "apparmor", "systempaths")]
     # An engine cannot lay its overlay on the overlay that a container's root is.
     argv += ["--volume=/var/lib/docker", "--volume=/var/lib/containerd"]
