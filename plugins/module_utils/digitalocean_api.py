@@ -28,6 +28,7 @@ READ_TIMEOUT: t.Final = 60
 # Texts of 422 answers: (pattern, code, option, hint). The first that is found counts.
 _REFUSALS: t.Final = (
     (r"droplet limit", "quota", "the account's Droplet limit", "Remove machines that nobody needs, or ask DigitalOcean to raise the limit"),
+    (r"key is already in use", "in_use", "option ssh_public_key", ""),
     (r"key identifiers", "invalid_option", "option ssh_key_fingerprint", "Name a key that the account has"),
     (
         r"invalid image|image you specified|image is not",

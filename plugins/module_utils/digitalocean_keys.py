@@ -13,7 +13,7 @@ import typing as t
 from ansible_collections.dockyard.machine.plugins.module_utils import cloud
 from ansible_collections.dockyard.machine.plugins.module_utils.digitalocean_api import Api
 from ansible_collections.dockyard.machine.plugins.module_utils.digitalocean_marks import Marks
-from ansible_collections.dockyard.machine.plugins.module_utils.errors import MachineError
+from ansible_collections.dockyard.machine.plugins.module_utils.errors import MachineError, TransientError
 
 
 def fingerprint(public_key: str) -> str:
@@ -73,11 +73,13 @@ class Keys:
             try:
                 body = {"name": self.marks.key_name, "public_key": self.public_key}
                 key = self.api.call("ssh_keys", "create", body, doing="add the SSH key")["ssh_key"]
-            except MachineError:
-                # "Already in use": somebody else was quicker.
+            except MachineError as error:
+                # Somebody else was quicker.
+                if error.code != "in_use":
+                    raise
                 key = self._read(known)
                 if key is None:
-                    raise
+                    raise TransientError(error.what, why="the account has it, but doesn't show it yet", code="busy") from error
         return key["id"], self.marks.tag("key", str(key["id"])) if key["name"] == self.marks.key_name else ""
 
     def ours(self) -> list[dict[str, t.Any]]:

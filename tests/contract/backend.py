@@ -32,6 +32,7 @@ LIMITS = "limits"  # fault(): quota, capacity
 BROKEN = "broken"  # fault(operation_error): the machine ends in an error
 PARALLEL = "parallel"  # ten at once
 EMPTY_STORE = "empty_store"  # found by its marks alone, and by list()
+ADOPT = "adopt"  # foreign(): a machine as Docker Machine made it; not in EVERYTHING
 EVERYTHING = frozenset({POWER, TAGS, ADDRESS, OUTSIDE, FAULTS, HOLD, LIMITS, BROKEN, PARALLEL, EMPTY_STORE})
 
 
@@ -91,6 +92,10 @@ class Backend(abc.ABC):
 
     def change_address(self, name: str) -> str:
         """Give the machine another address; returns it."""
+        raise NotImplementedError
+
+    def foreign(self, name: str) -> str:
+        """Make a machine without any mark, as Docker Machine did; returns its id."""
         raise NotImplementedError
 
     def fault(self, kind: str, **settings: t.Any) -> None:

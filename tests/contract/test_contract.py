@@ -246,6 +246,29 @@ def test_deleted_outside_and_unwanted(backend: contract.Backend) -> None:
     assert not run(backend, "absent", provider_id=first.id).changed
 
 
+@pytest.mark.needs(contract.ADOPT)
+def test_a_machine_of_docker_machine_is_taken_over(backend: contract.Backend) -> None:
+    identifier = backend.foreign("web1")
+    assert backend.make(backend.wanted()).find() is None
+    outcome = run(backend, provider_id=identifier)
+    assert "create" not in outcome.actions
+    assert outcome.machine is not None and outcome.machine.id == identifier
+    # From now on its marks are enough.
+    assert found(backend).id == identifier
+    assert not run(backend, token="", provider_id="").changed
+    run(backend, "absent", token="", provider_id="")
+    assert_nothing(backend)
+
+
+@pytest.mark.needs(contract.ADOPT)
+def test_somebody_elses_machine_is_not_taken_over(backend: contract.Backend) -> None:
+    identifier = backend.foreign("web2")
+    for state in ("started", "absent"):
+        error = attempt(backend, state, provider_id=identifier)
+        assert error is not None and error.code == "not_ours"
+    assert_nothing(backend)
+
+
 def test_delete_and_delete_again(backend: contract.Backend) -> None:
     run(backend)
     outcome = run(backend, "absent")

@@ -21,9 +21,11 @@ from ansible_collections.dockyard.machine.plugins.module_utils.digitalocean_api 
 from ansible_collections.dockyard.machine.plugins.module_utils.digitalocean_catalog import Catalog
 from ansible_collections.dockyard.machine.plugins.module_utils.digitalocean_keys import Keys
 from ansible_collections.dockyard.machine.plugins.module_utils.driver import Difference, Driver, Wanted
-from ansible_collections.dockyard.machine.plugins.module_utils.errors import MachineError
+from ansible_collections.dockyard.machine.plugins.module_utils.errors import MachineError, TransientError
 from ansible_collections.dockyard.machine.plugins.module_utils.machine import Machine, State
-from ansible_collections.dockyard.machine.plugins.module_utils.timing import Deadline
+from ansible_collections.dockyard.machine.plugins.module_utils.timing import Deadline, retry
+
+T = t.TypeVar("T")
 
 Droplet = dict[str, t.Any]
 
@@ -79,6 +81,7 @@ class DigitalOceanDriver(Driver):
         self.catalog = Catalog(self.api, options)
         self.keys = Keys(self.api, self.marks, options["ssh_key_fingerprint"], wanted.ssh_public_key)
         self._id = wanted.provider_id if wanted.provider_id.isdigit() else ""
+        self._going: set[int] = set()
         self._looks = 0
         self._said: set[str] = set()
 
@@ -119,7 +122,7 @@ class DigitalOceanDriver(Driver):
     def _droplets(self) -> t.List[Droplet]:  # noqa: UP006
         """The Droplets with our marks, the right one first; else the one with the id that we know."""
         found = self.api.pages("droplets", "list", "droplets", tag_name=self.marks.name_tag, doing="look for the Droplet")
-        if not found and self._id:
+        if not found and self._id and int(self._id) not in self._going:
             # The list by tag may lag behind; and what Docker Machine made has no marks yet.
             body = self.api.maybe("droplets", "get", int(self._id), doing="read the Droplet")
             found = [body["droplet"]] if body else []
@@ -131,6 +134,11 @@ class DigitalOceanDriver(Driver):
                     hint="Choose another name, or remove the record of this machine",
                     code="not_ours",
                 )
+        listed = {int(droplet["id"]) for droplet in found}
+        for identifier in self._going - listed:
+            # Its tags were removed already, but it can still be seen.
+            body = self.api.maybe("droplets", "get", identifier, doing="read the Droplet")
+            found += [body["droplet"]] if body else []
         token = self.marks.tag("token", self.wanted.token)
         return sorted(found, key=lambda item: (str(item["id"]) != self._id, token not in item["tags"], item["created_at"], item["id"]))
 
@@ -183,10 +191,10 @@ class DigitalOceanDriver(Driver):
         """See Driver."""
         firewall = self._firewall()
         if firewall:
-            firewalls.ensure(self.api, firewall)
+            self._again(functools.partial(firewalls.ensure, self.api, firewall))
         body = self._body(firewall)
         for attempt in range(_KEY_TRIES):
-            key, tag = self.keys.ensure()
+            key, tag = self._again(self.keys.ensure)
             request = {**body, "ssh_keys": [key], "tags": [*body["tags"], *([tag] if tag else [])]}
             try:
                 make = functools.partial(self.api.call, "droplets", "create", request, doing="create the Droplet")
@@ -199,11 +207,28 @@ class DigitalOceanDriver(Driver):
         self._id = str(answer["droplet"]["id"])
         # It takes a moment to come up: the first looks need not ask whether it failed.
         self._looks = 1
-        for uuid in self.opts["firewall_ids"]:
-            self._assign(uuid, int(self._id))
-        if firewall:
-            # The last machine of the owner may just have been removed, and the firewall with it.
-            firewalls.ensure(self.api, firewall)
+        self._secure(firewall)
+
+    def _secure(self, firewall: firewalls.Firewall | None) -> None:
+        """Make sure that the new machine is behind its firewall.
+
+        Raises:
+            MachineError: ``incomplete``; the next run finds the difference and mends it.
+        """
+        try:
+            for uuid in self.opts["firewall_ids"]:
+                self._again(functools.partial(self._assign, uuid, int(self._id)))
+            if firewall:
+                # The last machine of the owner may just have been removed, and the firewall with it.
+                self._again(functools.partial(firewalls.ensure, self.api, firewall))
+        except TransientError as error:
+            # As a transient error it would pass for a creation whose answer was lost.
+            hint = "Run it again; the machine is there and will be put behind its firewall"
+            raise MachineError(error.what, where=error.where, why=error.why, hint=hint, code="incomplete") from error
+
+    def _again(self, call: t.Callable[[], T]) -> T:
+        """Repeat an idempotent part of the creation, of which converge doesn't know that it is."""
+        return retry(call, phase="create", deadline=self.deadline)
 
     def _body(self, firewall: firewalls.Firewall | None) -> dict[str, t.Any]:
         body = {
@@ -264,10 +289,11 @@ class DigitalOceanDriver(Driver):
         if self.opts["delete_protection"] or any(self.marks.tag("protected") in droplet["tags"] for droplet in droplets):
             raise cloud.protected(self.wanted.name)
         for droplet in droplets:
+            self._going.add(int(droplet["id"]))
             self.keys.remove(marks.value(droplet, "key"))
             self.api.maybe("droplets", "destroy", int(droplet["id"]), doing="remove the Droplet")
         self._remove_tags()
-        firewalls.remove_unused(self.api, self.wanted.owner, [int(droplet["id"]) for droplet in droplets])
+        firewalls.remove_unused(self.api, self.wanted.owner, self._going)
 
     def leftovers(self) -> t.List[str]:  # noqa: UP006
         """See Driver."""
