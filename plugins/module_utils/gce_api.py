@@ -86,7 +86,9 @@ def operation_error(what: str, errors: t.Sequence[tuple[str, str]], *, where: st
     if code in ("RESOURCE_ALREADY_EXISTS", "alreadyExists"):
         return MachineError(what, where=where, why=why, hint="Run it again, or choose another name", code="exists")
     found, known = at_fault(message, where, "provider_error")
-    return MachineError(what, where=found, why=why, hint=_HINTS.get(known, ""), code=known)
+    return MachineError(
+        what, where=found, why=why, hint=_HINTS.get(known, "Run it again; if it persists, look at the operation in the console"), code=known
+    )
 
 
 class ApiError(MachineError):
@@ -317,7 +319,7 @@ class Api:
 
         def look() -> tuple[t.Any | None, str]:
             current = seen.pop() if seen else retry(lambda: self._look_at(operation, what), phase=what, deadline=deadline)
-            return (current if current.status == "DONE" else None), f"operation {current.name} is {current.status}"
+            return (current if is_done(current) else None), f"operation {current.name} is {word(current.status)}"
 
         done = poll(look, phase=what, deadline=deadline, interval=self.interval, where=where)
         failed = errors_of(done)
@@ -399,12 +401,22 @@ def _verdict(status: int, reason: str, text: str, where: str) -> tuple[str, str,
     if status == 409:
         return where, "Run it again, or choose another name", "exists"
     named, code = at_fault(text, where, "not_found" if status == 404 else "provider_error")
-    return named, _HINTS.get(code, ""), code
+    return named, _HINTS.get(code, f"Correct the {named}" if named.startswith("option ") else ""), code
 
 
 def is_gone(error: MachineError) -> bool:
     """Whether something could not be changed because it doesn't exist any more."""
     return error.code == "not_found" or (isinstance(error, ApiError) and error.status == 404)
+
+
+def word(value: t.Any) -> str:
+    """The provider's word for a value of an enumeration, which the SDK gives as a string here and as an enum there."""
+    return str(getattr(value, "name", value))
+
+
+def is_done(operation: t.Any) -> bool:
+    """Whether an operation is over, well or not."""
+    return word(operation.status) == "DONE"
 
 
 def errors_of(operation: t.Any) -> list[tuple[str, str]]:

@@ -10,6 +10,7 @@ API: https://cloud.google.com/compute/docs/reference/rest/v1/instances
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import typing as t
 
@@ -52,8 +53,8 @@ CLOUD_INIT_PROJECTS: t.Final = ("ubuntu-os-cloud", "ubuntu-os-pro-cloud", "cos-c
 # Machine series that take no Persistent Disk.
 _HYPERDISK_ONLY = re.compile(r"(c4|c4a|c4d|n4|n4a|n4d|h4d|x4|a4|a4x|m4)-")
 
-_LABEL_KEY = re.compile(r"[a-z][a-z0-9_-]{0,62}")
-_LABEL_VALUE = re.compile(r"[a-z0-9_-]{0,63}")
+_NO_LABEL = re.compile(r"[^a-z0-9_-]")
+_LABEL_LENGTH = 63
 _MAX_LABELS = 64
 _NETWORK_TAG = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 _SYSTEM_LABEL = "goog-"
@@ -61,6 +62,9 @@ _MAX_METADATA_VALUE = 262144
 
 IMAGE_KEY: t.Final = f"{MARK}-image"
 """Metadata key that keeps what the user asked for: families move on, so the image itself does not tell."""
+
+TAGS_KEY: t.Final = f"{MARK}-tags"
+"""Metadata key that keeps the user's tags to the letter where labels cannot."""
 
 # For images without cloud-init: bring it, then run the stages that a boot would have run. The network is up already, and
 # its configuration is the image's affair. sshd has loaded the image's host keys by then, hence the restart.
@@ -149,25 +153,42 @@ def project_of(path: str, default: str) -> str:
     return match.group(1) if match else default
 
 
-def check_labels(tags: t.Mapping[str, str]) -> None:
-    """Refuse tags that cannot be labels, before anything is made.
+def _label(text: str) -> str:
+    return _NO_LABEL.sub("_", text.lower())[:_LABEL_LENGTH]
+
+
+def tag_labels(tags: t.Mapping[str, str]) -> dict[str, str]:
+    """The user's tags as labels: lower case, and ``_`` for what a label cannot hold.
 
     Raises:
         MachineError: ``invalid_option``. https://cloud.google.com/compute/docs/labeling-resources#requirements
     """
-    for key, value in tags.items():
-        if not _LABEL_KEY.fullmatch(key) or not _LABEL_VALUE.fullmatch(value):
-            raise invalid(
-                "tags",
-                f"The tag {key}={value} cannot be a label of Compute Engine",
-                "Change it; a key begins with a letter",
-                why="labels have up to 63 lower-case letters, digits, hyphens and underscores",
-            )
-        if key.startswith((MARK, _SYSTEM_LABEL)):
-            raise invalid("tags", f"The tag {key} cannot be set", "Choose another key", why="this prefix is reserved")
-    if len(tags) + len(marks("name", "owner", "token")) > _MAX_LABELS:
+    labels = {_label(key): _label(value) for key, value in tags.items()}
+    for key in labels:
+        if not key[:1].isalpha() or key.startswith((MARK, _SYSTEM_LABEL)):
+            why = "a label begins with a letter, and this collection's and Google's own prefixes are reserved"
+            raise invalid("tags", f"The tag {key} cannot be a label of Compute Engine", "Choose another key", why=why)
+    if len(labels) < len(tags):
+        raise invalid("tags", "Two tags become the same label", "Choose keys that differ in more than case and punctuation")
+    if len(labels) + len(marks("name", "owner", "token")) > _MAX_LABELS:
         why = f"a resource has up to {_MAX_LABELS} labels, three of them ours"
         raise invalid("tags", f"{len(tags)} tags are too many", "Leave some out", why=why)
+    return labels
+
+
+def tag_note(tags: t.Mapping[str, str]) -> str:
+    """What metadata keeps of the tags; empty when the labels say it all."""
+    return "" if tag_labels(tags) == dict(tags) else json.dumps(dict(tags), sort_keys=True)
+
+
+def read_tags(labels: t.Mapping[str, str], note: str) -> dict[str, str]:
+    """The user's tags: what was noted, unless somebody changed the labels since; without ours and Google's own."""
+    shown = {key: value for key, value in labels.items() if not key.startswith((MARK, _SYSTEM_LABEL))}
+    try:
+        noted = json.loads(note or "{}")
+        return noted if isinstance(noted, dict) and tag_labels(noted) == shown else shown
+    except (ValueError, AttributeError, MachineError):
+        return shown
 
 
 def check_network_tags(tags: t.Iterable[str]) -> None:
@@ -182,19 +203,14 @@ def check_network_tags(tags: t.Iterable[str]) -> None:
             raise invalid("network_tags", f"{tag!r} is no network tag", hint)
 
 
-def wanted_labels(wanted: Wanted) -> dict[str, str]:
-    """The labels of everything that belongs to one machine."""
-    return {**wanted.tags, **marks(wanted.name, wanted.owner, wanted.token)}
+def wanted_labels(wanted: Wanted, token: str = "") -> dict[str, str]:
+    """The labels of everything that belongs to one machine; ``token`` where its generation is not the record's."""
+    return {**tag_labels(wanted.tags), **marks(wanted.name, wanted.owner, token or wanted.token)}
 
 
 def our_labels(labels: t.Mapping[str, str]) -> tuple[str, str]:
     """Name and owner that a resource's labels say; empty where they say none."""
     return labels.get(MARK, ""), labels.get(f"{MARK}-owner", "")
-
-
-def user_tags(labels: t.Mapping[str, str]) -> dict[str, str]:
-    """Labels that neither we nor Google's own services set."""
-    return {key: value for key, value in labels.items() if not key.startswith((MARK, _SYSTEM_LABEL))}
 
 
 def system_labels(labels: t.Mapping[str, str]) -> dict[str, str]:
@@ -235,10 +251,13 @@ def metadata(wanted: Wanted, opts: t.Mapping[str, t.Any], plan: Plan) -> dict[st
         MachineError: ``invalid_option`` for keys that are ours, and values that are too long.
     """
     extra = {str(key): str(value) for key, value in opts["metadata"].items()}
-    for key in ("user-data", "enable-oslogin", "block-project-ssh-keys", IMAGE_KEY):
+    for key in ("user-data", "enable-oslogin", "block-project-ssh-keys", IMAGE_KEY, TAGS_KEY):
         if key in extra:
             raise invalid("metadata", f"The metadata key {key} cannot be set", "Leave it out; user-data goes into machine_user_data")
     items = {**extra, IMAGE_KEY: str(opts["image"])}
+    note = tag_note(wanted.tags)
+    if note:
+        items[TAGS_KEY] = note
     if wanted.ssh_public_key:
         lines = [f"{wanted.ssh_user}:{wanted.ssh_public_key}", *filter(None, [extra.get("ssh-keys", "").strip()])]
         # OS Login would ignore keys in metadata; the project's keys are not asked for.
@@ -345,6 +364,7 @@ def to_machine(instance: t.Any, wanted: Wanted, opts: t.Mapping[str, t.Any], dri
     """An instance in our words."""
     labels = dict(instance.labels)
     name, owner = our_labels(labels)
+    notes = metadata_of(instance)
     internal = bool(opts["use_internal_ip"] or opts["private_address_only"])
     address, private, ipv6 = addresses(instance, internal=internal)
     zone = last(instance.zone)
@@ -355,7 +375,7 @@ def to_machine(instance: t.Any, wanted: Wanted, opts: t.Mapping[str, t.Any], dri
         "zone": zone,
         "region": region_of(zone),
         "machine_type": last(instance.machine_type),
-        "image": metadata_of(instance).get(IMAGE_KEY, ""),
+        "image": notes.get(IMAGE_KEY, ""),
         "disk": last(boot.source) if boot else "",
         "disk_size": int(boot.disk_size_gb) if boot else 0,
         "network": resource_path("networks", interface.network, "") if interface else "",
@@ -379,7 +399,7 @@ def to_machine(instance: t.Any, wanted: Wanted, opts: t.Mapping[str, t.Any], dri
         engine_port=wanted.engine_port,
         owner=owner,
         token=labels.get(f"{MARK}-token", ""),
-        tags=user_tags(labels),
+        tags=read_tags(labels, notes.get(TAGS_KEY, "")),
         details=details,
     )
 

@@ -15,24 +15,28 @@ import uuid
 from ansible_collections.dockyard.machine.plugins.module_utils.cloud import allowed_cidrs, invalid, needed_ports, protected
 from ansible_collections.dockyard.machine.plugins.module_utils.driver import DEFAULT_TIMEOUTS, Difference, Driver, Wanted
 from ansible_collections.dockyard.machine.plugins.module_utils.errors import MachineError
-from ansible_collections.dockyard.machine.plugins.module_utils.gce_api import Api, errors_of, is_gone, last
+from ansible_collections.dockyard.machine.plugins.module_utils.gce_api import Api, errors_of, is_done, is_gone, last
 from ansible_collections.dockyard.machine.plugins.module_utils.gce_firewall import Firewall, owner_filter
 from ansible_collections.dockyard.machine.plugins.module_utils.gce_instance import (
+    TAGS_KEY,
     Plan,
-    check_labels,
     check_network_tags,
     instance_body,
     metadata,
+    metadata_of,
     not_ours,
     our_labels,
     project_of,
     resource_path,
     system_labels,
+    tag_labels,
+    tag_note,
     to_machine,
+    wanted_labels,
 )
 from ansible_collections.dockyard.machine.plugins.module_utils.gce_options import OPTIONS
 from ansible_collections.dockyard.machine.plugins.module_utils.gce_plan import Planner
-from ansible_collections.dockyard.machine.plugins.module_utils.machine import Machine, State, marks
+from ansible_collections.dockyard.machine.plugins.module_utils.machine import Machine, State
 from ansible_collections.dockyard.machine.plugins.module_utils.timing import Deadline, retry
 
 # Makes request ids of tokens; any constant would do.
@@ -52,6 +56,14 @@ class GceDriver(Driver):
         self.zone = str(options["zone"])
         if not re.fullmatch(r"[a-z]+(-[a-z0-9]+)+-[a-z0-9]+", self.zone):
             raise invalid("zone", f"{self.zone!r} is no zone", "Give a zone such as europe-west1-b: gcloud compute zones list")
+        if wanted.name[:1].isdigit():
+            raise MachineError(
+                f"Compute Engine takes no machine named {wanted.name}",
+                where="option name",
+                why="its names begin with a letter",
+                hint="Choose another name",
+                code="invalid_name",
+            )
         self._found_in = ""
         self._plan: Plan | None = None
 
@@ -109,7 +121,7 @@ class GceDriver(Driver):
 
     def check(self) -> None:
         """Look everything up that creation needs; nothing is made when something is wrong."""
-        check_labels(self.wanted.tags)
+        tag_labels(self.wanted.tags)
         check_network_tags(self.opts["network_tags"])
         plan = self._planned()
         metadata(self.wanted, self.opts, plan)
@@ -172,7 +184,7 @@ class GceDriver(Driver):
                     raise
                 # Made by a request that we never saw answered, or by somebody else: find() tells.
                 return
-            if operation.status != "DONE" or (not errors_of(operation) and self._look(self.zone) is not None):
+            if not is_done(operation) or (not errors_of(operation) and self._look(self.zone) is not None):
                 break
             request_id = uuid.uuid5(request_id, str(operation.id)) if attempt == 0 else uuid.uuid4()
         self.api.finish(operation, what=what, where=self._where, deadline=self._phase("create"))
@@ -274,8 +286,6 @@ class GceDriver(Driver):
             Difference("delete_protection", details["delete_protection"], bool(opts["delete_protection"])),
             Difference("machine_type", details["machine_type"], opts["machine_type"], needs_stop=True),
         ]
-        if self.wanted.tags:
-            check_labels(self.wanted.tags)
         size = details["disk_size"]
         # A disk can grow, never shrink; the guest has to grow its file system itself.
         found.append(Difference("disk_size", size, opts["disk_size"], in_place=opts["disk_size"] > size))
@@ -336,11 +346,16 @@ class GceDriver(Driver):
     def _set_labels(self, machine: Machine) -> None:
         current = self._instance(machine)
         # The machine keeps the token of its generation; a store that finds it takes that over.
-        ours = {**self.wanted.tags, **marks(self.wanted.name, self.wanted.owner, machine.token or self.wanted.token)}
-        labels = {**system_labels(current.labels), **ours}
-        resource = {"labels": labels, "label_fingerprint": str(current.label_fingerprint)}
+        ours = wanted_labels(self.wanted, machine.token)
+        resource = {"labels": {**system_labels(current.labels), **ours}, "label_fingerprint": str(current.label_fingerprint)}
         request = {**self._target(machine), "instances_set_labels_request_resource": resource}
         self._change("set_labels", request, "Changing the labels", where="option tags")
+        notes, note = metadata_of(current), tag_note(self.wanted.tags)
+        if notes.get(TAGS_KEY, "") != note:
+            notes = {key: value for key, value in {**notes, TAGS_KEY: note}.items() if key != TAGS_KEY or value}
+            items = [{"key": key, "value": value} for key, value in sorted(notes.items())]
+            request = {**self._target(machine), "metadata_resource": {"items": items, "fingerprint": str(current.metadata.fingerprint)}}
+            self._change("set_metadata", request, "Changing the metadata", where="option tags")
         zone, name = machine.details["zone"], machine.details["disk"]
         disk = self.api.find("Disks", "get", {"zone": zone, "disk": name}, what=f"The disk {name} could not be read")
         if disk is not None:
@@ -356,7 +371,7 @@ class GceDriver(Driver):
         """One change and the wait for its operation."""
         where = where or self._where
         request = {**request, "request_id": str(uuid.uuid4())}
-        if method in ("set_labels", "set_tags"):
+        if method in ("set_labels", "set_metadata", "set_tags"):
             # A stale fingerprint is a TransientError: converge calls update() again, which reads a new one.
             operation = self.api.call(service, f"{method}_unary", request, what=what, where=where)
         else:
