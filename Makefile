@@ -93,11 +93,13 @@ tree: venv-dev
 	@$(VENV)/bin/python tests/tools/ansible_tree.py $(BUILD)
 
 code: venv-dev ## ruff and mypy
-	ruff check .
-	ruff format --check .
 	@mkdir -p $(BUILD)/link/ansible_collections/dockyard && ln -sfn ../../../.. $(BUILD)/link/ansible_collections/dockyard/machine
-	MYPYPATH=$(BUILD)/link mypy $(BUILD)/link/ansible_collections/dockyard/machine/plugins
-	mypy tests/tools
+	@rc=0; export MYPYPATH=$(BUILD)/link; \
+	echo 'ruff check'; ruff check --output-format concise . || rc=1; \
+	echo 'ruff format'; ruff format --check . || rc=1; \
+	echo 'mypy'; mypy $(BUILD)/link/ansible_collections/dockyard/machine/plugins || rc=1; \
+	mypy tests/tools || rc=1; \
+	exit $$rc
 
 units: venv-dev ## Unit tests, in the checkout
 	pytest -q -n 2 tests/unit
@@ -148,7 +150,7 @@ e2e: venv-dev ## One real virtual machine, from nothing to removed, and bad inpu
 
 .PHONY: format clean
 format: venv-dev ## Lay Python out as the tests expect it
-	ruff check --fix .
+	ruff check --fix --exit-zero --quiet .
 	ruff format .
 
 clean: ## Remove what make made; machines and images stay
