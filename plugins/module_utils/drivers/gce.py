@@ -101,7 +101,8 @@ class GceDriver(Driver):
         if (name, owner) == (self.wanted.name, self.wanted.owner):
             return instance
         absent = self.wanted.state == "absent"
-        if not name and self.opts["use_existing"] and not absent:
+        known = self.wanted.provider_id == str(instance.id)
+        if not name and (known or self.opts["use_existing"] and not absent):
             return instance
         error = not_ours(self.wanted.name, zone, owner)
         if not absent:
