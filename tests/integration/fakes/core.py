@@ -147,6 +147,15 @@ class Entry:
     at: float = dataclasses.field(default_factory=time.monotonic)
 
 
+class Route(t.NamedTuple):
+    """An API call of a fake."""
+
+    method: str
+    expression: re.Pattern[str]
+    name: str
+    function: t.Callable[..., t.Any]
+
+
 def route(method: str, pattern: str, name: str = "") -> t.Callable[[F], F]:
     """Mark a method of a fake as the answer to ``METHOD pattern``.
 
@@ -304,9 +313,9 @@ class Fake:
 
     def operation(self, request: Request) -> str:
         """The name of the API call; found by the routes unless a provider knows better."""
-        for method, expression, name, _function in self._routes:
-            if method == request.method and expression.fullmatch(request.path):
-                return name
+        for candidate in self._routes:
+            if candidate.method == request.method and candidate.expression.fullmatch(request.path):
+                return candidate.name
         return f"{request.method} {request.path}"
 
     def is_write(self, request: Request) -> bool:
@@ -315,10 +324,10 @@ class Fake:
 
     def respond(self, request: Request) -> Response:
         """The answer when nothing goes wrong; calls the route's method."""
-        for method, expression, _name, function in self._routes:
-            match = expression.fullmatch(request.path) if method == request.method else None
+        for candidate in self._routes:
+            match = candidate.expression.fullmatch(request.path) if candidate.method == request.method else None
             if match:
-                answer = function(request, **match.groupdict())
+                answer = candidate.function(request, **match.groupdict())
                 return answer if isinstance(answer, Response) else Response(200, answer)
         raise Refusal(404, "not_found", f"no such call: {request.method} {request.path}")
 
@@ -496,14 +505,14 @@ class Fake:
         except Refusal as refusal:
             return self._refused(refusal)
 
-    def _collect(self) -> list[tuple[str, re.Pattern[str], str, t.Callable[..., t.Any]]]:
+    def _collect(self) -> list[Route]:
         found = []
         for attribute in dir(type(self)):
             for method, pattern, name in getattr(getattr(type(self), attribute), "routes", []):
                 found.append((method, pattern, name, getattr(self, attribute)))
         # A fixed segment goes before a placeholder.
         found.sort(key=lambda item: re.sub(r"\{[^}]*\}", "~", item[1]))
-        return [(method, _expression(pattern), name, function) for method, pattern, name, function in found]
+        return [Route(method, _expression(pattern), name, function) for method, pattern, name, function in found]
 
     @staticmethod
     def _hits(fault: Fault, operation: str, write: bool) -> bool:
