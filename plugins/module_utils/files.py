@@ -22,8 +22,8 @@ TEMPORARY_SUFFIX = ".tmp"
 
 # What the operating system says, in the words of what a person can do about it.
 _CAUSES: t.Final[dict[int, tuple[str, str]]] = {
-    errno.ENOSPC: ("no_space", "Free some space on that file system and run again; nothing was changed"),
-    errno.EDQUOT: ("no_space", "Your disk quota is used up; free some space and run again; nothing was changed"),
+    errno.ENOSPC: ("no_space", "Free some space on that file system and run again; the old file is untouched"),
+    errno.EDQUOT: ("no_space", "Your disk quota is used up; free some space and run again; the old file is untouched"),
     errno.EFBIG: ("no_space", "A limit on file sizes was reached (ulimit -f); raise it and run again"),
     errno.EACCES: ("not_permitted", "Check the owner and mode of the path and of the folders above it"),
     errno.EPERM: ("not_permitted", "Check the owner and mode of the path and of the folders above it"),
