@@ -66,7 +66,8 @@ options:
     default: auto
   api_endpoint:
     description:
-      - Another end point of the API, for example of Private Service Connect, as C(https://HOST). Default from E(GOOGLE_COMPUTE_CUSTOM_ENDPOINT).
+      - Another end point of the API, for example of Private Service Connect, as C(https://HOST).
+      - Default from E(GOOGLE_COMPUTE_CUSTOM_ENDPOINT).
     type: str
     default: ''
   zone:
@@ -86,8 +87,8 @@ options:
       - V(debian-12), V(debian-13), V(ubuntu-22.04), V(ubuntu-24.04) or V(ubuntu-26.04), for the processor of O(machine_type).
       - Or C(PROJECT/FAMILY), C(PROJECT/NAME), C(PROJECT/global/images/NAME), C(PROJECT/global/images/family/FAMILY) or the URL of one of
         these. A bare name is looked for in O(project), as an image, then as a family.
-      - Google's own Debian images come without C(cloud-init); a startup script installs it then, which takes some seconds and needs a way to
-        the distribution's packages. Ubuntu's images have it, which is why one of them is the default.
+      - Google's own Debian images come without C(cloud-init); a startup script installs it then, which takes some seconds and needs a
+        way to the distribution's packages. Ubuntu's images have it, which is why one of them is the default.
       - Changing it needs a new machine. Default from E(GOOGLE_MACHINE_IMAGE).
     type: str
     default: ubuntu-24.04
@@ -172,8 +173,8 @@ options:
     default: []
   secure_boot:
     description:
-      - Secure Boot of the shielded VM. Without this option it is on for x86 images. The virtual TPM and integrity monitoring are on for every
-        image that boots by UEFI.
+      - Secure Boot of the shielded VM. Without this option it is on for x86 images.
+      - The virtual TPM and integrity monitoring are on for every image that boots by UEFI.
     type: bool
   metadata:
     description: Further metadata of the instance. A C(startup-script) replaces the one that installs C(cloud-init).

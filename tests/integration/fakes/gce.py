@@ -413,14 +413,20 @@ class ComputeEngine(Fake):
         spot = body.get("scheduling", {}).get("provisioningModel") == "SPOT"
         if self.take("quota", call.method.id):
             return [("QUOTA_EXCEEDED", "Quota 'CPUS' exceeded.  Limit: 24.0 in region us-central1.", 403)]
-        fault = self.take("capacity", call.method.id)
-        if fault and (spot or not fault.data.get("spot")):
-            zone = f"projects/{call.project}/zones/{call['zone']}"
-            message = f"The zone '{zone}' does not have enough resources available to fulfill the request. Try a different zone, or try again later."
-            return [("ZONE_RESOURCE_POOL_EXHAUSTED", message, 503)]
+        errors = self._no_capacity(call, spot)
+        if errors:
+            return errors
         if self.take("operation_error", call.method.id):
             return [("INTERNAL_ERROR", "Internal error. Please try again or contact Google Support. (Code: '-7')", 503)]
         return []
+
+    def _no_capacity(self, call: Call, spot: bool = False) -> list[tuple[str, str, int]]:
+        fault = self.take("capacity", call.method.id)
+        if fault is None or (fault.data.get("spot") and not spot):
+            return []
+        zone = f"projects/{call.project}/zones/{call['zone']}"
+        message = f"The zone '{zone}' does not have enough resources available to fulfill the request. Try a different zone."
+        return [("ZONE_RESOURCE_POOL_EXHAUSTED", message, 503)]
 
     def _checked_type(self, call: Call, body: Resource) -> str:
         match = re.fullmatch(r"(?:projects/[^/]+/)?zones/([^/]+)/machineTypes/([^/]+)", relative(body.get("machineType", "")))
@@ -641,7 +647,14 @@ class ComputeEngine(Fake):
             else:
                 self._change(self.disks, relative(disk["source"]), users=[])
 
-    def _switch(self, call: Call, allowed: t.Sequence[str], during: str, then: t.Callable[[str], None]) -> Resource:
+    def _switch(
+        self,
+        call: Call,
+        allowed: t.Sequence[str],
+        during: str,
+        then: t.Callable[[str], None],
+        errors: t.Sequence[tuple[str, str, int]] = (),
+    ) -> Resource:
         replayed = self._replayed(call)
         if replayed is not None:
             return replayed
@@ -652,13 +665,14 @@ class ComputeEngine(Fake):
             call.method.id.endswith("start") and current["status"] == "RUNNING"
         ):
             raise Refusal(400, "resourceNotReady", f"The resource '{path}' is not ready")
-        return self._begin(call, path, lambda: then(path), target_id=current["id"])
+        return self._begin(call, path, lambda: then(path), target_id=current["id"], errors=errors)
 
     def _instances_stop(self, call: Call) -> Resource:
         return self._switch(call, ("RUNNING", "PROVISIONING", "STAGING"), "STOPPING", self._power_off)
 
     def _instances_start(self, call: Call) -> Resource:
-        return self._switch(call, ("TERMINATED",), "STAGING", self._power_on)
+        errors = self._no_capacity(call)
+        return self._switch(call, ("TERMINATED",), "STAGING", self._power_off if errors else self._power_on, errors)
 
     def _instances_resume(self, call: Call) -> Resource:
         return self._switch(call, ("SUSPENDED",), "STAGING", self._power_on)
