@@ -149,6 +149,15 @@ def _swarm(config: t.Mapping[str, t.Any]) -> bool:
     return pathlib.Path(root, "swarm", "docker-state.json").exists()
 
 
+def may_raise_limits(status: str = "/proc/self/status") -> bool:
+    """Whether root may raise limits here (CAP_SYS_RESOURCE, capabilities(7)); not in most containers."""
+    for line in (_text(status) or "").splitlines():
+        name, dummy, value = line.partition(":")
+        if name == "CapEff":
+            return bool(int(value, 16) >> 24 & 1)
+    return True
+
+
 def _merged(wish: Wish, existing: dict[str, t.Any], owned: list[str]) -> engine_daemon.Merged:
     """The configuration as it shall be.
 
@@ -167,6 +176,9 @@ def _merged(wish: Wish, existing: dict[str, t.Any], owned: list[str]) -> engine_
     if swarm:
         # The engine refuses to start with both.
         defaults.pop("live-restore", None)
+    if not may_raise_limits():
+        # On a host that is a container itself, no container would start with more than the host was given.
+        defaults.pop("default-ulimits", None)
     merged = engine_daemon.merge(existing, {**wish.config, **tls}, defaults, owned)
     if swarm and merged.config.get("live-restore"):
         raise MachineError(
@@ -182,11 +194,19 @@ def _vendor(unit: engine_service.Unit, check_mode: bool) -> tuple[str, str]:
     """The vendor's unit text and its command.
 
     Raises:
-        MachineError: ``engine_missing``.
+        MachineError: ``engine_masked`` or ``engine_missing``.
     """
     if unit.loaded:
         text = _text(unit.fragment) or ""
         return text, engine_daemon.exec_start(text, unit.fragment)
+    if unit.masked:
+        raise MachineError(
+            "The engine may not be started",
+            where=engine_service.UNIT,
+            why="somebody has masked its unit",
+            hint=f"If the host shall run an engine, run there: systemctl unmask {engine_service.UNIT} {engine_service.SOCKET_UNIT}",
+            code="engine_masked",
+        )
     if check_mode:
         return "", _PREDICTED_COMMAND
     raise MachineError(
@@ -327,7 +347,9 @@ def apply(plan: Plan, wish: Wish) -> dict[str, str]:
             written.append(change)
         if written:
             engine_service.systemctl("daemon-reload")
-        engine = engine_service.restart(wish.timeout, wish.port)
+        # Docker Machine had the engine put a socket of its own in the place of systemd's, whose file is gone since.
+        new_socket = plan.unit.running and plan.unit.socket_activation and not plan.unit.holds_socket
+        engine = engine_service.restart(wish.timeout, wish.port, new_socket=new_socket and "fd://" in plan.command)
     except MachineError as error:
         raise _rolled_back(error, written, plan, wish) from error
     engine_service.clear_restart()
@@ -362,5 +384,5 @@ def _rolled_back(error: MachineError, written: list[Change], plan: Plan, wish: W
         except MachineError:
             after += ", but the engine does not run with them either"
     return MachineError(
-        error.what, where=error.where, why=f"{error.why}. {after}" if error.why else after, hint=error.hint, code=error.code
+        error.what, where=error.where, why=f"{error.why.rstrip('.')}. {after}" if error.why else after, hint=error.hint, code=error.code
     )

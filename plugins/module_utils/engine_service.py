@@ -24,6 +24,7 @@ from ansible_collections.dockyard.machine.plugins.module_utils.errors import Dea
 from ansible_collections.dockyard.machine.plugins.module_utils.timing import Deadline, poll
 
 UNIT = "docker.service"
+SOCKET_UNIT = "docker.socket"
 SOCKET = "/var/run/docker.sock"
 RESTART_MARKER = pathlib.Path("/run/dockyard-machine/engine-restart")
 """Is there from before a file of the engine is replaced until the engine runs with it. Gone after a reboot, as the need is."""
@@ -69,6 +70,7 @@ class Unit:
     """The engine's unit as systemd has it loaded."""
 
     loaded: bool = False
+    masked: bool = False
     active: str = "inactive"
     """``active``, ``activating``, ``inactive``, ``failed`` ..."""
     enabled: bool = False
@@ -77,6 +79,8 @@ class Unit:
     drop_ins: tuple[str, ...] = ()
     pid: int = 0
     socket_activation: bool = False
+    holds_socket: bool = False
+    """Whether the running engine answers on the socket that systemd made, not on one of its own in that place."""
 
     @property
     def running(self) -> bool:
@@ -90,7 +94,7 @@ def unit() -> Unit:
     Raises:
         MachineError: ``no_systemd``.
     """
-    names = "LoadState,ActiveState,UnitFileState,FragmentPath,DropInPaths,MainPID,TriggeredBy"
+    names = "LoadState,ActiveState,UnitFileState,FragmentPath,DropInPaths,MainPID,TriggeredBy,ExecStart"
     answer = command(["systemctl", "show", UNIT, "-p", names])
     if answer.code != 0:
         raise MachineError(
@@ -102,12 +106,14 @@ def unit() -> Unit:
     found = dict(line.split("=", 1) for line in answer.out.splitlines() if "=" in line)
     return Unit(
         loaded=found.get("LoadState") == "loaded",
+        masked=found.get("LoadState") == "masked",
         active=found.get("ActiveState", "inactive"),
         enabled=found.get("UnitFileState", "") in ("enabled", "enabled-runtime", "static", "alias"),
         fragment=found.get("FragmentPath", ""),
         drop_ins=tuple(found.get("DropInPaths", "").split()),
         pid=int(found.get("MainPID") or 0),
-        socket_activation="docker.socket" in found.get("TriggeredBy", "").split(),
+        socket_activation=SOCKET_UNIT in found.get("TriggeredBy", "").split(),
+        holds_socket="fd://" in found.get("ExecStart", "") and os.path.exists(SOCKET),
     )
 
 
@@ -216,13 +222,13 @@ def systemctl(*arguments: str, timeout: float = _COMMAND_TIMEOUT) -> Completed:
     return command(["systemctl", *arguments], timeout)
 
 
-def restart(timeout: float, port: int, *, verb: str = "restart") -> dict[str, str]:
+def restart(timeout: float, port: int, *, new_socket: bool = False) -> dict[str, str]:
     """(Re)start the engine and wait until it answers on its local socket and listens on ``port``.
 
     Args:
         timeout: seconds for all of it.
         port: the TCP port that has to listen at the end; 0 for none.
-        verb: ``restart`` or ``start``.
+        new_socket: have systemd make the local socket anew, which needs the engine to be stopped first.
 
     Returns:
         See :func:`version`.
@@ -233,7 +239,9 @@ def restart(timeout: float, port: int, *, verb: str = "restart") -> dict[str, st
     deadline = Deadline(timeout)
     # A unit that failed often is refused a start; and it may be ours to repair.
     systemctl("reset-failed", UNIT)
-    started = systemctl(verb, "--no-block", UNIT)
+    if new_socket:
+        systemctl("stop", UNIT, SOCKET_UNIT, timeout=timeout)
+    started = systemctl("restart", "--no-block", UNIT)
     if started.code != 0:
         raise failed(started.err.strip())
     try:
@@ -270,6 +278,7 @@ def failed(why: str) -> MachineError:
     """The error of an engine that does not come up: what it said last as the reason, its log's last lines to look at."""
     log = journal(40).splitlines()
     words = [line for line in log if _LAST_WORDS.search(line) and "docker.service" not in line]
-    said = f"{why}; it said: {words[-1][:600]}" if words else why
-    hint = "The engine's last log lines:\n" + ("\n".join(log[-15:])[-2500:] or "(none)")
+    said = f"{why.rstrip('.')}; it said: {words[-1][:600]}" if words else why
+    telling = [line for line in log if "level=debug" not in line and "level=info" not in line]
+    hint = "The engine's last log lines:\n" + ("\n".join(telling[-12:])[-2500:] or "(none)")
     return MachineError("The engine did not come up", where=UNIT, why=said, hint=hint, code="engine_failed")

@@ -37,7 +37,9 @@ options:
     type: dict
     default: {}
   defaults:
-    description: Keys of C(daemon.json) that apply where neither the file nor O(config) sets them. C(live-restore) is left out in a swarm.
+    description:
+      - Keys of C(daemon.json) that apply where neither the file nor O(config) sets them.
+      - C(live-restore) is left out in a swarm, C(default-ulimits) where the host may not raise limits.
     type: dict
     default: {}
   environment:

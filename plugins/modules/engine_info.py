@@ -189,7 +189,7 @@ def engine(systemd: bool) -> dict[str, t.Any]:
     # Asking the running engine is cheaper than starting its big binary.
     running = engine_service.version().get("version", "") if unit.running else ""
     return {
-        "usable": bool(path and unit.loaded),
+        "usable": bool(path and (unit.loaded or unit.masked)),
         "version": running or (engine_service.binary_version(path) if path else ""),
         "path": path,
         "running": unit.running,
