@@ -96,7 +96,15 @@ def _boot_id() -> str:
 def _facts(binary: str) -> str:
     """What the verdict depends on: this boot, this kernel, this QEMU, this user."""
     status = os.stat(binary)
-    facts = [_boot_id(), platform.release(), binary, status.st_mtime_ns, status.st_size, os.geteuid(), os.access("/dev/kvm", os.R_OK | os.W_OK)]
+    facts = [
+        _boot_id(),
+        platform.release(),
+        binary,
+        status.st_mtime_ns,
+        status.st_size,
+        os.geteuid(),
+        os.access("/dev/kvm", os.R_OK | os.W_OK),
+    ]
     return json.dumps(facts)
 
 

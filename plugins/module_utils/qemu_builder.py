@@ -96,7 +96,9 @@ class Recipe:
         """A digest of the recipe; build-time settings (proxies) don't change what comes out."""
         facts = dataclasses.asdict(self)
         del facts["build_settings"]
-        text = json.dumps({"version": RECIPE_VERSION, "parts": [_PACKAGES, _DISK_MODULES, _MASKED, _DPKG_OPTIONS, _NO_PROFILES], **facts}, sort_keys=True)
+        text = json.dumps(
+            {"version": RECIPE_VERSION, "parts": [_PACKAGES, _DISK_MODULES, _MASKED, _DPKG_OPTIONS, _NO_PROFILES], **facts}, sort_keys=True
+        )
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
@@ -245,8 +247,8 @@ class ImageBuilder:
             return []
         packages = " ".join(self.recipe.engine_packages)
         return [
-            "--customize-hook=chroot \"$1\" apt-get clean",
-            f"--customize-hook=chroot \"$1\" apt-get --yes --no-install-recommends --download-only install {packages}",
+            '--customize-hook=chroot "$1" apt-get clean',
+            f'--customize-hook=chroot "$1" apt-get --yes --no-install-recommends --download-only install {packages}',
             "--skip=cleanup/apt",
         ]
 

@@ -75,11 +75,7 @@ class Layout:
 
 def early_config(root_uuid: str) -> str:
     """What GRUB does first: find the root by its UUID and read the configuration there."""
-    return (
-        f"search --no-floppy --fs-uuid --set=root {root_uuid}\n"
-        "set prefix=($root)/boot/grub\n"
-        "configfile ($root)/boot/grub/grub.cfg\n"
-    )
+    return f"search --no-floppy --fs-uuid --set=root {root_uuid}\nset prefix=($root)/boot/grub\nconfigfile ($root)/boot/grub/grub.cfg\n"
 
 
 def patch_boot_sector(boot: bytes, core: bytes, start: int) -> tuple[bytes, bytes]:

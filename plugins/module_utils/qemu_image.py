@@ -168,14 +168,20 @@ class ImageStore:
         shown = urllib.parse.urlsplit(address)._replace(query="", fragment="")
         where = shown._replace(netloc=shown.netloc.rpartition("@")[2]).geturl()
         try:
-            stream = self._open_address(address, timeout=min(_SOCKET_SECONDS, max(1, self.deadline.remaining())), http_agent="dockyard.machine")
+            stream = self._open_address(
+                address, timeout=min(_SOCKET_SECONDS, max(1, self.deadline.remaining())), http_agent="dockyard.machine"
+            )
             with contextlib.closing(stream):
                 yield stream
         except urllib.error.HTTPError as error:
             kind = TransientError if error.code in (408, 429, 500, 502, 503, 504) else MachineError
-            raise kind("The download failed", where=where, why=f"the server answers {error.code} {error.reason}", code="download_failed") from error
+            raise kind(
+                "The download failed", where=where, why=f"the server answers {error.code} {error.reason}", code="download_failed"
+            ) from error
         except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-            raise TransientError("The download failed", where=where, why=str(getattr(error, "reason", error)), code="download_failed") from error
+            raise TransientError(
+                "The download failed", where=where, why=str(getattr(error, "reason", error)), code="download_failed"
+            ) from error
 
     def _sweep(self, digest: str) -> None:
         """Remove what an earlier download left when it was killed; we hold this image's lock."""
@@ -264,18 +270,23 @@ def inspect(path: str, deadline: Deadline) -> Inspected:
     return found
 
 
-def keep_base(path: str, folder: str) -> str:
-    """Keep an image for the machines that are based on it, and return the name it has in ``folder``.
+def base_name(path: str) -> str:
+    """The name that an image has among the kept ones; another content has another name."""
+    with explained("The image could not be read", path):
+        status = os.stat(path)
+    facts = f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}"
+    return hashlib.sha256(facts.encode()).hexdigest()[:24]
+
+
+def keep_base(path: str, folder: str) -> None:
+    """Keep an image, as ``base_name(path)`` in ``folder``, for the machines that are based on it.
 
     A machine's disk only has what differs from its base, so the base must neither change nor go. A hard link costs
     nothing and keeps the content when the original is replaced; where there can be none, the image is copied.
     """
-    status = os.stat(path)
-    facts = f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}"
-    name = hashlib.sha256(facts.encode()).hexdigest()[:24]
-    target = os.path.join(folder, name)
+    target = os.path.join(folder, base_name(path))
     if os.path.exists(target):
-        return name
+        return
     with explained("The image could not be kept for the machine", folder):
         handle, temporary = tempfile.mkstemp(prefix=".new-", dir=folder)
         os.close(handle)
@@ -290,4 +301,3 @@ def keep_base(path: str, folder: str) -> str:
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
-    return name

@@ -21,7 +21,9 @@ from ansible_collections.dockyard.machine.plugins.module_utils.timing import Dea
 DEBIAN_KEYRING: t.Final = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 # Settings without which this machine's sources would not work in the guest either.
-_SETTINGS: t.Final = re.compile(r'^(Acquire::(?:Check-Valid-Until|Check-Date|Max-FutureTime|Max-ValidTime|ForceIPv[46]|Retries)) "([^"]*)";$')
+_SETTINGS: t.Final = re.compile(
+    r'^(Acquire::(?:Check-Valid-Until|Check-Date|Max-FutureTime|Max-ValidTime|ForceIPv[46]|Retries)) "([^"]*)";$'
+)
 _PROXY: t.Final = re.compile(r'^(Acquire::https?::Proxy) "([^"]*)";$', re.IGNORECASE)
 _LOOPBACK: t.Final = re.compile(r"//(?:localhost|127\.|\[::1\])")
 
@@ -111,9 +113,7 @@ def parse_index(text: str) -> dict[tuple[str, str], tuple[str, str]]:
     return found
 
 
-def for_suite(
-    sources: t.Iterable[Source], index: t.Mapping[tuple[str, str], tuple[str, str]], own: str, suite: str
-) -> list[Source]:
+def for_suite(sources: t.Iterable[Source], index: t.Mapping[tuple[str, str], tuple[str, str]], own: str, suite: str) -> list[Source]:
     """Debian's archives among ``sources``, turned to another suite.
 
     Args:
@@ -144,7 +144,11 @@ def host_sources(own: str, suite: str, deadline: Deadline) -> list[Source]:
     """
     apt = need_programs(["apt-get"], "building an image")["apt-get"]
     wanted = "$(ORIGIN)|$(CODENAME)|$(REPO_URI)|$(RELEASE)"
-    known = parse_index(run_program([apt, "indextargets", "--format", wanted, "Created-By: Packages"], what="Reading the package sources", deadline=deadline))
+    known = parse_index(
+        run_program(
+            [apt, "indextargets", "--format", wanted, "Created-By: Packages"], what="Reading the package sources", deadline=deadline
+        )
+    )
     found = for_suite(read_sources(), known, own, suite)
     if not any(suite in source.suites for source in found):
         raise MachineError(

@@ -3,11 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The folder in which virtual machines live: one sub-folder each, base images, and ports that no two machines share.
 
-    STATE_DIR/              0700
-    |-- NAME/               0700: machine.json, disk.qcow2, seed.iso, serial.log, qmp.sock, qemu.pid
-    |-- .images/            base images, as long as a machine uses them
-    |-- .lock               held while ports are picked, and folders made and removed
-    `-- .new-* .trash-*     what a run that was killed left of a machine
+STATE_DIR/              0700
+|-- NAME/               0700: machine.json, disk.qcow2, seed.iso, serial.log, qmp.sock, qemu.pid
+|-- .images/            base images, as long as a machine uses them
+|-- .lock               held while ports are picked, and folders made and removed
+`-- .new-* .trash-*     what a run that was killed left of a machine
 """
 
 from __future__ import annotations
@@ -130,6 +130,14 @@ def port_is_free(address: str, port: int, protocol: str = "tcp") -> bool:
     return True
 
 
+def _names(folder: str) -> list[str]:
+    """What is in a folder; nothing when it isn't there."""
+    try:
+        return os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
 class StateFolder:
     """The folder of all machines.
 
@@ -196,11 +204,7 @@ class StateFolder:
 
     def records(self) -> t.Iterator[VmRecord]:
         """Every readable record."""
-        try:
-            names = sorted(os.listdir(self.path))
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        for name in names:
+        for name in sorted(_names(self.path)):
             if not name.startswith("."):
                 with contextlib.suppress(MachineError):
                     record = self.read(name)
@@ -223,34 +227,49 @@ class StateFolder:
         with self.lock():
             with files.explained("The machine's folder could not be removed", self.folder(name)), contextlib.suppress(FileNotFoundError):
                 os.rename(self.folder(name), os.path.join(self.path, f".trash-{name}-{uuid.uuid4().hex}"))
-            for rest in self.leftovers(name):
+            for rest in self._remains(name):
                 remove_tree(os.path.join(self.path, rest))
             self._drop_images()
 
     def leftovers(self, name: str) -> list[str]:
-        """What a run that was killed left of a machine."""
-        try:
-            found = os.listdir(self.path)
-        except (FileNotFoundError, NotADirectoryError):
-            return []
+        """What a run that was killed left of a machine, relative to the folder, and base images that nobody uses."""
+        return [*self._remains(name), *(os.path.join(IMAGES, image) for image in self._unused_images())]
+
+    def _remains(self, name: str) -> list[str]:
         starts = (f".new-{name}-", f".trash-{name}-")
         # What follows the name has no hyphen; the name may.
-        return sorted(item for item in found for start in starts if item.startswith(start) and "-" not in item[len(start) :])
+        return sorted(item for item in _names(self.path) for start in starts if item.startswith(start) and "-" not in item[len(start) :])
+
+    def _unused_images(self) -> list[str]:
+        """A record names its image before the image is there, so one without a record is nobody's.
+
+        While a record cannot be read, nobody knows what it uses: none is unused then.
+        """
+        used = set()
+        for name in _names(self.path):
+            if not name.startswith("."):
+                try:
+                    record = self.read(name)
+                except MachineError:
+                    return []
+                if record is not None:
+                    used.add(record.base)
+        return sorted(set(_names(self.images)) - used)
 
     def _drop_images(self) -> None:
-        used = {record.base for record in self.records()}
-        with contextlib.suppress(FileNotFoundError):
-            for name in os.listdir(self.images):
-                if name not in used:
-                    with contextlib.suppress(OSError):
-                        os.unlink(os.path.join(self.images, name))
+        for name in self._unused_images():
+            with contextlib.suppress(OSError):
+                os.unlink(os.path.join(self.images, name))
 
     # --- ports -------------------------------------------------------------------------------------------------
 
     def taken_ports(self, but: str = "") -> dict[tuple[str, int], str]:
         """``(protocol, port)`` of every machine, running or not, and its name."""
         return {
-            (item.protocol, item.host_port): record.name for record in self.records() if record.name != but for item in record.all_forwards()
+            (item.protocol, item.host_port): record.name
+            for record in self.records()
+            if record.name != but
+            for item in record.all_forwards()
         }
 
     def pick_ports(self, record: VmRecord) -> None:
@@ -281,8 +300,7 @@ class StateFolder:
             raise busy_port(address, item, f"the machine {holder} has it" if holder else "another program listens there, or may alone")
 
     def _free_port(self, address: str, protocol: str, taken: t.Mapping[tuple[str, int], str]) -> int:
-        for dummy in range(_TRIES):
-            port = random.choice(_PORTS)
+        for port in random.sample(_PORTS, _TRIES):
             item = Forward(port, 0, protocol)
             if (protocol, port) not in taken:
                 with contextlib.suppress(BusyPort):

@@ -167,7 +167,13 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dockyard.machine.plugins.module_utils.errors import MachineError
 from ansible_collections.dockyard.machine.plugins.module_utils.qemu_builder import ImageBuilder, Recipe, cached_image, host_architecture
 from ansible_collections.dockyard.machine.plugins.module_utils.qemu_image import default_cache
-from ansible_collections.dockyard.machine.plugins.module_utils.qemu_sources import Source, host_settings, host_sources, os_release, parse_deb822
+from ansible_collections.dockyard.machine.plugins.module_utils.qemu_sources import (
+    Source,
+    host_settings,
+    host_sources,
+    os_release,
+    parse_deb822,
+)
 from ansible_collections.dockyard.machine.plugins.module_utils.timing import Deadline
 
 SPEC: dict[str, t.Any] = {
@@ -231,7 +237,9 @@ def recipe_from(params: t.Mapping[str, t.Any], deadline: Deadline) -> Recipe:
     arch = params["arch"] or host_architecture(platform.machine())
     _check_options(params, suite)
     if not arch:
-        raise MachineError("No image can be built here", where="option arch", why=f"{platform.machine()} is not supported", code="unsupported")
+        raise MachineError(
+            "No image can be built here", where="option arch", why=f"{platform.machine()} is not supported", code="unsupported"
+        )
     if not params["sources"] and release.get("ID") != "debian":
         raise MachineError(
             "The package sources of this host are not Debian's",

@@ -17,9 +17,10 @@ description:
     C(delegate_to), any host with QEMU.
   - Neither root nor libvirt is needed. The network is QEMU's user mode. SSH and the engine are forwarded to ports of the host, which the
     machine keeps for its life.
-  - The disk is a copy-on-write layer on a cloud image. The image must have C(cloud-init) with its data source NoCloud, as those of Debian and
-    Ubuntu have. M(dockyard.machine.machine_image) builds one.
-  - The machine goes on running when the run ends. After the host was restarted, the machine is there, stopped, and O(state=started) starts it.
+  - The disk is a copy-on-write layer on a cloud image. The image must have C(cloud-init) with its data source NoCloud, as those of
+    Debian and Ubuntu have. M(dockyard.machine.machine_image) builds one.
+  - The machine goes on running when the run ends. After the host was restarted, the machine is there, stopped, and
+    O(state=started) starts it.
 extends_documentation_fragment:
   - dockyard.machine.driver
   - dockyard.machine.attributes

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import ipaddress
 import os
 import re
@@ -30,7 +31,7 @@ from ansible_collections.dockyard.machine.plugins.module_utils.qemu_command impo
     find_process,
     kill_process,
 )
-from ansible_collections.dockyard.machine.plugins.module_utils.qemu_image import ImageStore, default_cache, inspect, keep_base
+from ansible_collections.dockyard.machine.plugins.module_utils.qemu_image import ImageStore, base_name, default_cache, inspect, keep_base
 from ansible_collections.dockyard.machine.plugins.module_utils.qemu_qmp import SOCKET, Monitor, NotRunning
 from ansible_collections.dockyard.machine.plugins.module_utils.qemu_seed import check_tools, meta_data, minimal_user_data, write_seed
 from ansible_collections.dockyard.machine.plugins.module_utils.qemu_state import (
@@ -141,7 +142,7 @@ class QemuDriver(Driver):
     def list(self) -> t.List[Machine]:  # noqa: UP006 - the method shadows the builtin
         """See Driver."""
         owner = self.wanted.owner
-        return [self._machine(record) for record in self.folder.records() if not owner or record.owner == owner]
+        return [self._machine(record) for record in self.folder.records() if owner in ("", record.owner)]
 
     def leftovers(self) -> t.List[str]:  # noqa: UP006
         """See Driver."""
@@ -159,7 +160,7 @@ class QemuDriver(Driver):
             "cpus": record.cpus, "memory": record.memory, "disk": record.disk, "image": record.image,
             "serial_log": os.path.join(folder, SERIAL_LOG), "bind_address": record.bind_address,
             "guest_engine_port": record.engine.guest_port,
-            "forwards": [{"host_port": item.host_port, "guest_port": item.guest_port, "protocol": item.protocol} for item in record.forwards],
+            "forwards": [dataclasses.asdict(item) for item in record.forwards],
         }  # fmt: skip
         if status in _FAULTS:
             details["fault"] = _FAULTS[status]
@@ -256,8 +257,9 @@ class QemuDriver(Driver):
         try:
             with self.folder.lock():
                 self.folder.pick_ports(record)
-                record.base = keep_base(image, self.folder.images)
+                record.base = base_name(image)
                 self.folder.add(record)
+                keep_base(image, self.folder.images)
             self._make_disks(record, facts.format)
             self._launch(record)
             record.complete = True
@@ -334,7 +336,9 @@ class QemuDriver(Driver):
                 self._spawn(record)
             elif fault:
                 self._end(record)
-                raise MachineError(f"The machine {record.name} does not run with {record.accel}", why=fault, hint="Use accel=auto", code="acceleration")
+                raise MachineError(
+                    f"The machine {record.name} does not run with {record.accel}", why=fault, hint="Use accel=auto", code="acceleration"
+                )
         self.folder.save(record)
 
     def _try(self, record: VmRecord) -> str:
@@ -484,7 +488,9 @@ class QemuDriver(Driver):
             Difference("bind_address", record.bind_address, opts["bind_address"], needs_stop=True),
             Difference("address", record.address, opts["address"] or opts["bind_address"]),
             Difference("ssh_port", record.ssh.host_port, opts["ssh_port"] or record.ssh.host_port, needs_stop=True),
-            Difference("engine_forward_port", record.engine.host_port, opts["engine_forward_port"] or record.engine.host_port, needs_stop=True),
+            Difference(
+                "engine_forward_port", record.engine.host_port, opts["engine_forward_port"] or record.engine.host_port, needs_stop=True
+            ),
             Difference("engine_port", record.engine.guest_port, self.wanted.engine_port, needs_stop=True),
             Difference("forwards", _shown(record.forwards), _shown(_merged(opts["forwards"], record.forwards)), needs_stop=True),
             Difference("extra_args", record.extra_args, [str(item) for item in opts["extra_args"]], needs_stop=True),
@@ -500,7 +506,9 @@ class QemuDriver(Driver):
         _check_numbers(self.opts)
         _check_addresses(self.opts)
         record = self._record(machine)
-        possible = {item.option: item.wanted for item in differences if item.in_place and (machine.state == State.STOPPED or not item.needs_stop)}
+        possible = {
+            item.option: item.wanted for item in differences if item.in_place and (machine.state == State.STOPPED or not item.needs_stop)
+        }
         for option in ("cpus", "memory", "disk", "cpu_model", "bind_address", "address", "extra_args", "tags", "machine_type"):
             if option in possible:
                 setattr(record, option, possible[option])
@@ -592,7 +600,10 @@ def _launch_error(record: VmRecord, code: int, said: str) -> MachineError:
         )
     if "annot allocate memory" in said or "cannot set up guest memory" in said:
         return MachineError(
-            f"The host has not enough memory for {record.name}", where="option memory", why=f"{record.memory} MiB were asked for", code="no_memory"
+            f"The host has not enough memory for {record.name}",
+            where="option memory",
+            why=f"{record.memory} MiB were asked for",
+            code="no_memory",
         )
     error = program_error("Starting QEMU", record.binary, code, said)
     error.code = "launch"
