@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import concurrent.futures
 import json
+import pathlib
+import re
 import typing as t
 
 import backend as contract
 import pytest
 
 pytest.importorskip("pydo")
+
+from fakes.digitalocean import SCHEMA
 
 from ansible_collections.dockyard.machine.plugins.module_utils.driver import Outcome, converge
 from ansible_collections.dockyard.machine.plugins.module_utils.errors import MachineError, TransientError
@@ -163,6 +167,24 @@ def test_a_firewall_lost_while_the_machine_was_made_comes_back(cloud: t.Any) -> 
     finally:
         cloud.fake._make = make
     assert len(firewalls(cloud)) == 1
+
+
+def test_a_firewall_removed_under_a_new_machine_comes_back(cloud: t.Any) -> None:
+    """The other side of that moment: the machine appears between the look for machines and the removal."""
+    run(cloud)
+    wall = firewalls(cloud)[0]
+    body = {"region": "nyc3", "size": "s-1vcpu-1gb", "image": "debian-12-x64", "tags": wall["tags"]}
+    remove = cloud.fake.firewalls.remove
+
+    def spoil(key: str) -> None:
+        remove(key)
+        cloud.fake._make("web2", body)
+
+    cloud.fake.firewalls.remove = spoil
+    run(cloud, "absent")
+    cloud.fake.firewalls.remove = remove
+    (again,) = firewalls(cloud)
+    assert (again["name"], again["tags"], rules(again)) == (wall["name"], wall["tags"], rules(wall))
 
 
 def test_a_firewall_of_the_users_is_used_and_never_changed(cloud: t.Any) -> None:
@@ -355,6 +377,51 @@ def test_the_token_goes_nowhere_unsafe(cloud: t.Any, url: str) -> None:
     with pytest.raises(MachineError) as caught:
         cloud.make(cloud.wanted(), api_url=url)
     assert caught.value.code == "invalid_option" and "api_url" in caught.value.where
+
+
+def documented_scopes() -> set[str]:
+    """The block of scopes in the driver's documentation."""
+    page = pathlib.Path(__file__).resolve().parents[2] / "docs" / "drivers" / "digitalocean.md"
+    match = re.search(r"```text\n(droplet:.*?)```", page.read_text(encoding="utf-8"), re.S)
+    assert match is not None
+    return set(match.group(1).split())
+
+
+def whole_life(cloud: t.Any) -> None:
+    """Everything that the driver ever does."""
+    api = cloud.make(cloud.wanted()).api
+    body = {"name": "mine", "inbound_rules": [{"protocol": "tcp", "ports": "22", "sources": {"addresses": ["192.0.2.1"]}}]}
+    scopes, cloud.fake.scopes = cloud.fake.scopes, None
+    mine = api.call("firewalls", "create", body, doing="test")["firewall"]
+    cloud.fake.scopes = scopes
+    run(cloud, tags={"stage": "one"}, options={"image": "golden", "vpc_uuid": "760e09ef-dc84-11e8-981e-3cfdfeaae000"})
+    run(cloud, tags={"stage": "two"}, options={"image": "golden", "allowed_cidrs": ["192.0.2.0/24"], "backups": True})
+    for wall in firewalls(cloud):
+        cloud.fake.firewalls.put(wall["id"], {**wall, "tags": []})
+    run(cloud, tags={"stage": "two"}, options={"image": "golden"})
+    run(cloud, "stopped")
+    run(cloud, options={"size": "s-2vcpu-4gb", "firewall_ids": [mine["id"]]})
+    run(cloud, options={"size": "s-2vcpu-4gb", "firewall_ids": [mine["id"]]})
+    run(cloud, "absent")
+    run(cloud, "absent")
+    with pytest.raises(MachineError):
+        run(cloud, options={"size": "nope"})
+
+
+def test_the_documented_scopes_are_enough_and_none_is_too_much(cloud: t.Any) -> None:
+    scopes = documented_scopes()
+    cloud.fake.scopes = scopes
+    whole_life(cloud)
+    assert cloud.resources() == []
+    needed = {scope for entry in cloud.fake.calls() for scope in SCHEMA["operations"].get(entry.operation, {}).get("scopes", [])}
+    # DigitalOcean demands actions:read of every token that may read Droplets.
+    assert scopes - needed <= {"actions:read"}
+    for scope in sorted(scopes - {"actions:read"}):
+        cloud.reset()
+        cloud.fake.scopes = scopes - {scope}
+        with pytest.raises(MachineError) as caught:
+            whole_life(cloud)
+        assert caught.value.code == "bad_credentials" and "docs/drivers/digitalocean.md" in caught.value.hint, scope
 
 
 def test_many_make_the_first_firewall_at_once(cloud: t.Any) -> None:

@@ -103,6 +103,8 @@ class DigitalOcean(Fake):
         self.key_lists: list[float] = []
         self.number = 3164000
         self.problems: list[str] = []
+        self.scopes: set[str] | None = None
+        """What the token may do; None means everything."""
 
     # --- the frame ---------------------------------------------------------------------------------------------
 
@@ -113,6 +115,8 @@ class DigitalOcean(Fake):
             raise Refusal(401, "Unauthorized", "Unable to authenticate you")
         if facts is None:
             raise Refusal(404, "not_found", "The resource you were accessing could not be found.")
+        if self.scopes is not None and not set(facts["scopes"]) <= self.scopes:
+            raise Refusal(403, "Forbidden", "You are not authorized to perform this operation")
         if facts["request"]:
             problems = wrong(request.json(), SCHEMA["schemas"][facts["request"]], "body")
             if problems:
