@@ -39,6 +39,13 @@ def ipv6_of(instance: Instance) -> str:
     return str(instance.get("Ipv6Address") or next(found, ""))
 
 
+def groups_of(instance: Instance) -> list[dict[str, str]]:
+    """The security groups, as the instance and its interfaces show them; sorted by id."""
+    cards = (group for card in instance.get("NetworkInterfaces", []) for group in card.get("Groups", []))
+    found = {group["GroupId"]: group for group in (*instance.get("SecurityGroups", []), *cards)}
+    return [found[key] for key in sorted(found)]
+
+
 def volumes_of(instance: Instance) -> list[str]:
     """Ids of the volumes, the root volume first."""
     disks = instance.get("BlockDeviceMappings", [])
@@ -130,14 +137,14 @@ class Drift:
                 yield Difference(option, actual, self.opts[option], in_place=not shrinks)
 
     def _groups(self) -> t.Iterator[Difference]:
-        ids = {group["GroupId"] for group in self.instance.get("SecurityGroups", [])}
+        ids = {group["GroupId"] for group in groups_of(self.instance)}
         vpc_id = self.instance.get("VpcId", "")
         if self.opts["security_group"]:
             wanted = self.firewall.named(vpc_id)
             if ids != set(wanted):
                 yield Difference("security_group", sorted(ids), wanted)
             return
-        ours = [group["GroupId"] for group in self.instance.get("SecurityGroups", []) if self.firewall.is_ours(group)]
+        ours = [group["GroupId"] for group in groups_of(self.instance) if self.firewall.is_ours(group)]
         if self.opts["security_group_readonly"] or (ids and not ours):
             # It was made with groups of the user's, and nothing says that they are wrong.
             return
@@ -232,9 +239,9 @@ class Drift:
         if self.opts["security_group"]:
             wanted = self.firewall.named(vpc_id)
         else:
-            ours = [group["GroupId"] for group in self.instance.get("SecurityGroups", []) if self.firewall.is_ours(group)]
+            ours = [group["GroupId"] for group in groups_of(self.instance) if self.firewall.is_ours(group)]
             wanted = [self.firewall.ensure(vpc_id, self.wanted_rules(self.current_rules(ours)))]
         self.api.call("modify_instance_attribute", InstanceId=self.id, Groups=wanted)
-        for group in self.instance.get("SecurityGroups", []):
+        for group in groups_of(self.instance):
             if self.firewall.is_ours(group) and group["GroupId"] not in wanted:
                 self.firewall.remove(group["GroupId"])

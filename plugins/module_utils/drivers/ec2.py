@@ -229,7 +229,7 @@ class Ec2Driver(Driver):
             "key_name": instance.get("KeyName", ""),
             "vpc_id": instance.get("VpcId", ""),
             "subnet_id": instance.get("SubnetId", ""),
-            "security_group_ids": [group["GroupId"] for group in instance.get("SecurityGroups", [])],
+            "security_group_ids": [group["GroupId"] for group in ec2_drift.groups_of(instance)],
             "volume_ids": ec2_drift.volumes_of(instance),
             "market": instance.get("InstanceLifecycle", "on-demand"),
             "endpoint": self.opts["endpoint"],
@@ -370,7 +370,7 @@ class Ec2Driver(Driver):
             )
         if str(pairs[0].get("PublicKey", "")).split()[:2] == self.wanted.ssh_public_key.split()[:2]:
             return True
-        self.api.call("delete_key_pair", KeyPairId=pairs[0]["KeyPairId"])
+        self.api.call("delete_key_pair", KeyName=self.key_name)
         return False
 
     # --- remove ------------------------------------------------------------------------------------------------
@@ -383,7 +383,7 @@ class Ec2Driver(Driver):
         groups = {
             group["GroupId"]
             for entry in (self._live or self._dead)
-            for group in entry.get("SecurityGroups", [])
+            for group in ec2_drift.groups_of(entry)
             if self.firewall.is_ours(group)
         }
         try:
@@ -394,7 +394,7 @@ class Ec2Driver(Driver):
         limit = self.deadline.within(float(self.wanted.timeouts.get("delete", DEFAULT_TIMEOUTS["delete"])))
         poll(lambda: self._ended(ids), phase="delete", deadline=limit, interval=self.wanted.poll_interval)
         for pair in self._our_keys():
-            self.api.call("delete_key_pair", KeyPairId=pair["KeyPairId"])
+            self.api.call("delete_key_pair", KeyName=pair["KeyName"])
         for group_id in sorted(groups):
             self._remove_group(group_id, limit)
 
