@@ -243,9 +243,8 @@ def test_host_without_engine(engine: Engine) -> None:
 def test_docker_machine_is_taken_over(engine: Engine) -> None:
     path = pathlib.Path(engine_daemon.DROP_IN)
     path.parent.mkdir()
-    path.write_text(
-        "[Service]\nExecStart=\nExecStart=/usr/bin/dockerd -H tcp://0.0.0.0:2376 --label a=b --storage-driver overlay2 --odd\nEnvironment=A=b\n"
-    )
+    command = "/usr/bin/dockerd -H tcp://0.0.0.0:2376 --label a=b --storage-driver overlay2 --odd"
+    path.write_text(f"[Service]\nExecStart=\nExecStart={command}\nEnvironment=A=b\n")
     plan = converge()
     assert config(engine)["labels"] == ["a=b"] and config(engine)["storage-driver"] == "overlay2"
     assert "/usr/sbin/dockerd -H fd:// $DOCKER_OPTS -H tcp://0.0.0.0:2376" in path.read_text()
