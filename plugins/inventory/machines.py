@@ -125,6 +125,8 @@ from ansible_collections.dockyard.machine.plugins.module_utils.store import Brok
 
 try:
     from ansible.template import trust_as_template
+
+    wrap_var = None
 except ImportError:
     # ansible-core before 2.19 renders every string, unless it is wrapped.
     from ansible.utils.unsafe_proxy import wrap_var

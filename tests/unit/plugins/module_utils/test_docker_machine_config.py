@@ -108,9 +108,10 @@ def check(value: t.Any, schema: t.Any, path: str = "") -> list[str]:
         wrong += [f"{path}.{key}: unknown" for key in sorted(set(value) - set(schema))]
         return wrong + [line for key in sorted(set(schema) & set(value)) for line in check(value[key], schema[key], f"{path}.{key}")]
     if schema is list:
-        good = value is None or (isinstance(value, list) and all(type(entry) is str for entry in value))
+        good = value is None or (isinstance(value, list) and all(isinstance(entry, str) for entry in value))
     else:
-        good = type(value) is schema
+        # A truth value is an int for Python, and not for Go.
+        good = isinstance(value, schema) and (schema is bool or not isinstance(value, bool))
     return [] if good else [f"{path}: {value!r} is no {schema.__name__}"]
 
 
