@@ -125,12 +125,8 @@ from ansible_collections.dockyard.machine.plugins.module_utils.store import Brok
 
 try:
     from ansible.template import trust_as_template
-
-    wrap_var = None
 except ImportError:
-    # ansible-core before 2.19 renders every string, unless it is wrapped.
-    from ansible.utils.unsafe_proxy import wrap_var
-
+    # ansible-core before 2.19.
     trust_as_template = None
 
 Variables = dict[str, t.Any]
@@ -154,8 +150,15 @@ def plain(value: t.Any) -> t.Any:
         return value
     suspicious = _TEMPLATE.search(value) is not None
     if trust_as_template is None:
-        return wrap_var(value) if suspicious else value
+        return wrapped(value) if suspicious else value
     return value if suspicious else trust_as_template(value)
+
+
+def wrapped(value: str) -> t.Any:
+    """Keep ansible-core before 2.19 from rendering a string."""
+    from ansible.utils.unsafe_proxy import wrap_var
+
+    return wrap_var(value)
 
 
 def group_name(prefix: str, word: str) -> str:
