@@ -13,9 +13,9 @@ import importlib
 import ipaddress
 import json
 import re
-import types
 import typing as t
 import urllib.parse
+import warnings
 
 from ansible_collections.dockyard.machine.plugins.module_utils.cloud import invalid, missing_library, retry_after
 from ansible_collections.dockyard.machine.plugins.module_utils.errors import MachineError, TransientError
@@ -111,9 +111,10 @@ class Sdk:
             self.compute: t.Any = importlib.import_module("google.cloud.compute_v1")
             self.core: t.Any = importlib.import_module("google.api_core.exceptions")
             self.options: t.Any = importlib.import_module("google.api_core.client_options")
-            self.auth: types.ModuleType = importlib.import_module("google.auth")
+            self.auth: t.Any = importlib.import_module("google.auth")
             self.auth_errors: t.Any = importlib.import_module("google.auth.exceptions")
             self.auth_credentials: t.Any = importlib.import_module("google.auth.credentials")
+            self.service_account: t.Any = importlib.import_module("google.oauth2.service_account")
             self.oauth2: t.Any = importlib.import_module("google.oauth2.credentials")
             self.requests: t.Any = importlib.import_module("requests.exceptions")
             self.json_format: t.Any = importlib.import_module("google.protobuf.json_format")
@@ -239,8 +240,8 @@ class Api:
             data = json.loads(text)
             if not isinstance(data, dict):
                 raise ValueError("it is no JSON object")
-            credentials, project = self.sdk.auth.load_credentials_from_dict(data, scopes=[SCOPE])
-        except ValueError as error:
+            return self._from_data(data)
+        except (ValueError, self.sdk.auth_errors.GoogleAuthError) as error:
             raise MachineError(
                 "These are no Google credentials",
                 where=where,
@@ -249,6 +250,15 @@ class Api:
                 hint="Give the JSON that the Google Cloud console gives for a service account's key",
                 code="bad_credentials",
             ) from None
+
+    def _from_data(self, data: dict[str, t.Any]) -> Access:
+        if data.get("type") == "service_account":
+            keys = self.sdk.service_account.Credentials.from_service_account_info(data, scopes=[SCOPE])
+            return Access(keys, str(data.get("project_id", "")))
+        with warnings.catch_warnings():
+            # It warns of configurations that somebody else wrote; this one is the user's own.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            credentials, project = self.sdk.auth.load_credentials_from_dict(data, scopes=[SCOPE])
         return Access(credentials, project or "")
 
     def _client(self, name: str) -> t.Any:

@@ -16,13 +16,13 @@ import pytest
 pytest.importorskip("google.cloud.compute_v1")
 pytest.importorskip("googleapiclient")
 
-from fakes.gce import ComputeEngine  # noqa: E402
+from fakes.gce import ComputeEngine
 
-from ansible_collections.dockyard.machine.plugins.module_utils import gce_api  # noqa: E402
-from ansible_collections.dockyard.machine.plugins.module_utils.driver import Outcome, converge  # noqa: E402
-from ansible_collections.dockyard.machine.plugins.module_utils.drivers.gce import GceDriver  # noqa: E402
-from ansible_collections.dockyard.machine.plugins.module_utils.errors import MachineError  # noqa: E402
-from ansible_collections.dockyard.machine.plugins.module_utils.machine import State  # noqa: E402
+from ansible_collections.dockyard.machine.plugins.module_utils import gce_api
+from ansible_collections.dockyard.machine.plugins.module_utils.driver import Outcome, converge
+from ansible_collections.dockyard.machine.plugins.module_utils.drivers.gce import GceDriver
+from ansible_collections.dockyard.machine.plugins.module_utils.errors import MachineError
+from ansible_collections.dockyard.machine.plugins.module_utils.machine import State
 
 DOCUMENTATION = pathlib.Path(__file__).parents[2] / "docs" / "drivers" / "gce.md"
 INSERT = "compute.instances.insert"

@@ -544,9 +544,8 @@ class ComputeEngine(Fake):
             self._dual_stack(given, made, stack, access)
         for item in made.get("accessConfigs", []):
             if item.get("natIP") and item["natIP"] not in self.addresses.values():
-                raise invalid(
-                    f"'resource.networkInterfaces[0].accessConfigs[0].natIP': '{item['natIP']}'. The specified external IP address was not found."
-                )
+                where = "'resource.networkInterfaces[0].accessConfigs[0].natIP'"
+                raise invalid(f"{where}: '{item['natIP']}'. The specified external IP address was not found.")
         return made
 
     def _dual_stack(self, given: Resource, made: Resource, stack: str, access: str) -> None:
