@@ -75,7 +75,11 @@ def failure(doing: str, status: int, headers: t.Mapping[str, str], message: str)
         if re.search(pattern, message, re.IGNORECASE):
             return MachineError(what, where=where, why=message, hint=hint, code=code)
     return MachineError(
-        what, where="driver digitalocean", why=f"status {status}: {message}", code="conflict" if status == 409 else "provider_error"
+        what,
+        where="driver digitalocean",
+        why=f"status {status}: {message}",
+        hint="The reason is DigitalOcean's own; change what it names, and run it again",
+        code="conflict" if status == 409 else "provider_error",
     )
 
 

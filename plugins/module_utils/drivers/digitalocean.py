@@ -13,13 +13,14 @@ from __future__ import annotations
 import functools
 import typing as t
 
-from ansible.module_utils.basic import env_fallback
 from ansible_collections.dockyard.machine.plugins.module_utils import cloud
 from ansible_collections.dockyard.machine.plugins.module_utils import digitalocean_firewall as firewalls
 from ansible_collections.dockyard.machine.plugins.module_utils import digitalocean_marks as marks
-from ansible_collections.dockyard.machine.plugins.module_utils.digitalocean_api import DEFAULT_URL, Api
+from ansible_collections.dockyard.machine.plugins.module_utils.digitalocean_api import Api
 from ansible_collections.dockyard.machine.plugins.module_utils.digitalocean_catalog import Catalog
+from ansible_collections.dockyard.machine.plugins.module_utils.digitalocean_droplet import Droplet, to_machine
 from ansible_collections.dockyard.machine.plugins.module_utils.digitalocean_keys import Keys
+from ansible_collections.dockyard.machine.plugins.module_utils.digitalocean_options import OPTIONS
 from ansible_collections.dockyard.machine.plugins.module_utils.driver import Difference, Driver, Wanted
 from ansible_collections.dockyard.machine.plugins.module_utils.errors import MachineError, TransientError
 from ansible_collections.dockyard.machine.plugins.module_utils.machine import Machine, State
@@ -27,11 +28,7 @@ from ansible_collections.dockyard.machine.plugins.module_utils.timing import Dea
 
 T = t.TypeVar("T")
 
-Droplet = dict[str, t.Any]
-
 MAX_USER_DATA: t.Final = 64 * 1024
-
-_STATES: t.Final = {"new": State.STARTING, "active": State.RUNNING, "off": State.STOPPED}
 
 # The API allows 250 calls a minute; every sixth look at a new Droplet asks whether its creation failed.
 _LOOKS_AT_CREATION: t.Final = 6
@@ -39,39 +36,11 @@ _LOOKS_AT_CREATION: t.Final = 6
 _KEY_TRIES: t.Final = 3
 
 
-def _env(*names: str) -> tuple[t.Any, list[str]]:
-    return (env_fallback, list(names))
-
-
 class DigitalOceanDriver(Driver):
     """Droplets, their SSH key in the account, and a firewall by tag."""
 
     name = "digitalocean"
-    options: t.ClassVar[dict[str, t.Any]] = {
-        **cloud.CLOUD_OPTIONS,
-        "access_token": {
-            "type": "str",
-            "no_log": True,
-            "fallback": _env("DIGITALOCEAN_ACCESS_TOKEN", "DIGITALOCEAN_TOKEN", "DO_API_TOKEN", "DO_API_KEY", "DO_OAUTH_TOKEN"),
-        },
-        "api_url": {"type": "str", "default": DEFAULT_URL, "fallback": _env("DIGITALOCEAN_API_URL")},
-        "region": {"type": "str", "default": "nyc3", "fallback": _env("DIGITALOCEAN_REGION")},
-        "size": {"type": "str", "default": "s-1vcpu-1gb", "fallback": _env("DIGITALOCEAN_SIZE")},
-        "resize_disk": {"type": "bool", "default": False},
-        "image": {"type": "str", "default": cloud.DEFAULT_IMAGE, "fallback": _env("DIGITALOCEAN_IMAGE")},
-        "ssh_key_fingerprint": {"type": "str", "default": "", "no_log": False, "fallback": _env("DIGITALOCEAN_SSH_KEY_FINGERPRINT")},
-        "ssh_port": {"type": "int", "default": 22, "fallback": _env("DIGITALOCEAN_SSH_PORT")},
-        "ipv6": {"type": "bool", "default": False, "fallback": _env("DIGITALOCEAN_IPV6")},
-        "private_networking": {"type": "bool", "default": False, "fallback": _env("DIGITALOCEAN_PRIVATE_NETWORKING")},
-        "backups": {"type": "bool", "default": False, "fallback": _env("DIGITALOCEAN_BACKUPS")},
-        "monitoring": {"type": "bool", "default": False, "fallback": _env("DIGITALOCEAN_MONITORING")},
-        "droplet_agent": {"type": "bool"},
-        "tag_names": {"type": "list", "elements": "str", "default": [], "fallback": _env("DIGITALOCEAN_TAGS")},
-        "vpc_uuid": {"type": "str", "default": ""},
-        "firewall": {"type": "bool", "default": True},
-        "firewall_ids": {"type": "list", "elements": "str", "default": []},
-        "poll_interval": {"type": "float", "default": 5.0},
-    }
+    options = OPTIONS
 
     def __init__(self, wanted: Wanted, options: t.Mapping[str, t.Any], deadline: Deadline) -> None:
         super().__init__(wanted, options, deadline)
@@ -147,36 +116,10 @@ class DigitalOceanDriver(Driver):
         return self.marks.name_tag in marked or (not marked and droplet["name"] == self.wanted.name)
 
     def _machine(self, droplet: Droplet, *, look: bool = False) -> Machine:
-        state = _STATES.get(droplet["status"], State.UNKNOWN)
         failed = look and droplet["status"] == "new" and self._creation_failed(droplet)
-        address = _address(droplet, "v4", "private" if self.opts["private_address_only"] else "public")
-        details = {
-            "region": droplet["region"]["slug"],
-            "size": droplet["size_slug"],
-            "image": droplet["image"].get("slug") or str(droplet["image"].get("id", "")),
-            "vpc_uuid": droplet.get("vpc_uuid") or "",
-            "created_at": droplet["created_at"],
-            "features": droplet.get("features") or [],
-        }
-        if failed:
-            details["fault"] = "DigitalOcean reports that its creation failed"
-        return Machine(
-            name=marks.name_of(droplet, self.wanted.owner) or self.wanted.name,
-            driver=self.name,
-            id=str(droplet["id"]),
-            state=State.ERROR if failed else state,
-            address=address,
-            private_address=_address(droplet, "v4", "private"),
-            ipv6_address=_address(droplet, "v6", "public"),
-            ssh_user=self.wanted.ssh_user or self.default_ssh_user,
-            ssh_port=self.opts["ssh_port"],
-            engine_port=self.wanted.engine_port,
-            owner=self.wanted.owner,
-            token=marks.value(droplet, "token"),
-            tags=marks.users_tags(droplet),
-            complete=not failed,
-            details=details,
-        )
+        machine = to_machine(droplet, self.wanted, private=self.opts["private_address_only"], failed=failed)
+        machine.ssh_port = self.opts["ssh_port"]
+        return machine
 
     def _creation_failed(self, droplet: Droplet) -> bool:
         self._looks += 1
@@ -435,9 +378,3 @@ class DigitalOceanDriver(Driver):
         if message not in self._said:
             self._said.add(message)
             self.warn(message)
-
-
-def _address(droplet: Droplet, version: str, kind: str) -> str:
-    """The Droplet's first address of a kind; empty while it has none."""
-    found = (item["ip_address"] for item in (droplet.get("networks") or {}).get(version) or [] if item["type"] == kind)
-    return str(next(found, ""))
