@@ -191,6 +191,18 @@ def read_tags(labels: t.Mapping[str, str], note: str) -> dict[str, str]:
         return shown
 
 
+def check_marks(wanted: Wanted) -> None:
+    """Refuse an owner or token that cannot be a label: they stand in filters too.
+
+    Raises:
+        MachineError: ``invalid_option``.
+    """
+    for option, value in (("owner", wanted.owner), ("token", wanted.token)):
+        if _label(value) != value:
+            hint = "Use up to 63 lower-case letters, digits, hyphens and underscores"
+            raise invalid(option, f"The {option} {value[:80]!r} cannot be a label of Compute Engine", hint)
+
+
 def check_network_tags(tags: t.Iterable[str]) -> None:
     """Refuse what is no network tag.
 

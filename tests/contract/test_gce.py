@@ -22,6 +22,7 @@ from ansible_collections.dockyard.machine.plugins.module_utils import gce_api
 from ansible_collections.dockyard.machine.plugins.module_utils.driver import Outcome, converge
 from ansible_collections.dockyard.machine.plugins.module_utils.drivers.gce import GceDriver
 from ansible_collections.dockyard.machine.plugins.module_utils.errors import MachineError
+from ansible_collections.dockyard.machine.plugins.module_utils.gce_firewall import Firewall
 from ansible_collections.dockyard.machine.plugins.module_utils.machine import State
 
 DOCUMENTATION = pathlib.Path(__file__).parents[2] / "docs" / "drivers" / "gce.md"
@@ -340,6 +341,32 @@ def test_a_rule_that_somebody_changed_is_mended(gce: Gce) -> None:
     outcome = gce.run()
     assert outcome.actions == ["update"] and [item.option for item in outcome.differences] == ["firewall"]
     assert gce.rules[0]["sourceRanges"] == ["127.0.0.1/32"]
+
+
+def test_a_rule_that_goes_while_a_machine_comes_is_made_again(gce: Gce, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The newcomer has made sure of the rule just before the last of the others takes it away."""
+    gce.run()
+    remove = Firewall._remove
+
+    def late(self: Firewall, name: str, deadline: t.Any) -> None:
+        monkeypatch.setattr(Firewall, "_remove", remove)
+        Gce(gce.provider).run(name="web2")
+        remove(self, name, deadline)
+
+    monkeypatch.setattr(Firewall, "_remove", late)
+    gce.run("absent")
+    assert [rule["targetTags"] for rule in gce.rules] == [gce.instance["tags"]["items"]]
+    assert not gce.run(name="web2").changed
+
+
+def test_somebody_elses_rule_of_the_name_is_not_touched(gce: Gce) -> None:
+    gce.run()
+    name = gce.rules[0]["name"]
+    gce.order("firewall_edit", name=name, description="mine", sourceRanges=["192.0.2.0/24"])
+    error = gce.refused()
+    assert error.code == "not_ours" and name in error.what
+    gce.run("absent")
+    assert [rule["sourceRanges"] for rule in gce.rules] == [["192.0.2.0/24"]]
 
 
 def test_without_a_rule(gce: Gce) -> None:

@@ -20,6 +20,7 @@ from ansible_collections.dockyard.machine.plugins.module_utils.gce_firewall impo
 from ansible_collections.dockyard.machine.plugins.module_utils.gce_instance import (
     TAGS_KEY,
     Plan,
+    check_marks,
     check_network_tags,
     instance_body,
     metadata,
@@ -57,13 +58,9 @@ class GceDriver(Driver):
         if not re.fullmatch(r"[a-z]+(-[a-z0-9]+)+-[a-z0-9]+", self.zone):
             raise invalid("zone", f"{self.zone!r} is no zone", "Give a zone such as europe-west1-b: gcloud compute zones list")
         if wanted.name[:1].isdigit():
-            raise MachineError(
-                f"Compute Engine takes no machine named {wanted.name}",
-                where="option name",
-                why="its names begin with a letter",
-                hint="Choose another name",
-                code="invalid_name",
-            )
+            hint = "Choose another name, one that begins with a letter"
+            raise MachineError(f"Compute Engine takes no machine named {wanted.name}", where="option name", hint=hint, code="invalid_name")
+        check_marks(wanted)
         self._found_in = ""
         self._plan: Plan | None = None
 

@@ -11,7 +11,7 @@ was seen before gives the operation it started, whatever became of that.
 Extra faults: ``quota``, ``capacity`` (``data={"spot": true}``: only of spot machines) and ``operation_error`` make an
 insert's operation end in an error; ``conflict`` refuses a fingerprint once. Orders of the control API:
 ``delete_outside`` and ``change_address`` (``name``), ``foreign`` (``name``, ``zone``, ``labels``): somebody else's instance,
-``suspend`` (``name``), ``reserve`` (``name``, ``address``), ``firewall_edit`` (``name``, ``sourceRanges``).
+``suspend`` (``name``), ``reserve`` (``name``, ``address``), ``firewall_edit`` (``name``, and fields of the rule).
 """
 
 from __future__ import annotations
@@ -837,7 +837,7 @@ class ComputeEngine(Fake):
         elif verb == "reserve":
             self.addresses[data["name"]] = data["address"]
         elif verb == "firewall_edit":
-            self._change(self.firewalls, f"projects/demo/global/firewalls/{data['name']}", sourceRanges=data["sourceRanges"])
+            self._change(self.firewalls, f"projects/demo/global/firewalls/{data.pop('name')}", **data)
         else:
             return super().control(verb, data)
         return {}

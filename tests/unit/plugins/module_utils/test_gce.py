@@ -235,6 +235,13 @@ def test_wrong_zones_and_names_are_refused_without_a_call() -> None:
     assert refused(lambda: GceDriver(Wanted("1"), options(), new_deadline(Wanted("1")))).code == "invalid_name"
 
 
+@pytest.mark.parametrize(("option", "value"), [("owner", "Team A"), ("owner", 'x" OR labels.a:*'), ("owner", "x" * 64), ("token", "A1")])
+def test_marks_that_cannot_be_labels(option: str, value: str) -> None:
+    wanted = Wanted("web1", **{option: value})
+    error = refused(lambda: GceDriver(wanted, options(), new_deadline(wanted)))
+    assert error.code == "invalid_option" and error.where == f"option {option}"
+
+
 class TestCredentials:
     """With google-auth, which opens no connection before the first call."""
 
