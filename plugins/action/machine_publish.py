@@ -52,6 +52,9 @@ class ActionModule(MachineAction):
         answer: dict[str, t.Any] = {"changed": False, "endpoint": endpoint, "cert_path": str(store.machine_dir(name))}
         if not args["docker_context"] or not endpoint:
             return answer
+        if len(name) < 2:
+            self.warnings.append(f"{name} has no Docker context: Docker wants names of two characters or more.")
+            return answer
         options = {"name": name, "host": endpoint, "cert_path": answer["cert_path"], "state": "present"}
         result = self.module("dockyard.machine.docker_context", options, task_vars)
         return {**answer, **result} if result.get("failed") else {**answer, "changed": result["changed"], "diff": result.get("diff", {})}

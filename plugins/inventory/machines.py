@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The dockyard.machine authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Inventory of the machines in a store. Reads files only: no network, no cloud SDK."""
+"""Inventory of the machines in a store. Reads files only, unless it is told to ask providers as well."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ author: The dockyard.machine authors (@dockyard)
 description:
   - Lists the machines that this collection has made, and those that Docker Machine has made, from the machine store.
   - Sets what Ansible needs to log in, what Docker clients need to reach the engine, and groups by driver and state.
-  - Reads files only. It asks no provider and starts no other program, so the state is that of the last run.
+  - Reads files only, so the state is that of the last run, unless O(providers) says whom to ask as well.
   - A machine whose record cannot be read gives a warning; all others are listed.
   - The name of the file must end in C(machines.yml), C(machines.yaml), C(docker_machine.yml) or C(docker_machine.yaml).
 notes:
@@ -45,6 +45,42 @@ options:
     type: str
     env:
       - name: MACHINE_STORAGE_PATH
+  providers:
+    description:
+      - Providers to ask for machines that carry our marks. This is what another computer or an AWX job sees, where there is no store.
+      - State and addresses come from the provider; keys, pins and certificates from the store as far as it has them.
+      - A provider that cannot be asked is an error, so that a source of AWX never loses hosts by a failed call.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      driver:
+        description: The driver, for example V(ec2).
+        type: str
+        required: true
+      options:
+        description: The driver's options, as its module takes them; its environment variables serve as well.
+        type: dict
+      owner:
+        description: Whose machines. O(owner) when not given.
+        type: str
+      ssh_user:
+        description: Account for SSH. The driver's default when not given.
+        type: str
+  owner:
+    description: Whose machines to ask providers for. The store's owner when not given.
+    type: str
+    env:
+      - name: DOCKYARD_OWNER
+  provider_timeout:
+    description: Seconds that each provider may take.
+    type: float
+    default: 120
+  cert_path:
+    description: Folder with C(ca.pem), C(cert.pem) and C(key.pem) for machines of which the store has none.
+    type: path
+    env:
+      - name: DOCKYARD_CERT_PATH
   drivers:
     description: Only machines of these drivers. An empty list means all.
     type: list
@@ -108,6 +144,16 @@ groups:
   web: inventory_hostname.startswith('web')
 compose:
   docker_version: machine_record.engine.version | default('')
+---
+# team.machines.yml: no store; what two providers show of the team's machines
+plugin: dockyard.machine.machines
+owner: team-web
+cert_path: /run/secrets/docker
+providers:
+  - driver: ec2
+    options:
+      region: eu-central-1
+  - driver: digitalocean
 """
 
 import os
@@ -122,6 +168,7 @@ from ansible_collections.dockyard.machine.plugins.module_utils import client_fil
 from ansible_collections.dockyard.machine.plugins.module_utils.errors import MachineError
 from ansible_collections.dockyard.machine.plugins.module_utils.machine import State
 from ansible_collections.dockyard.machine.plugins.module_utils.store import BrokenRecord, Record, Store
+from ansible_collections.dockyard.machine.plugins.plugin_utils import providers
 
 try:
     from ansible.template import trust_as_template
@@ -207,10 +254,18 @@ def ssh_variables(record: Record, store: Store) -> Variables:
     return variables
 
 
-def docker_variables(record: Record, store: Store) -> Variables:
-    """How Docker clients reach the engine; nothing while there is no address or no client certificate."""
+def docker_variables(record: Record, store: Store, cert_path: str | None = None) -> Variables:
+    """How Docker clients reach the engine; nothing while there is no address or no client certificate.
+
+    Args:
+        record: the machine's.
+        store: where its certificates may be.
+        cert_path: where others are, for a machine of which the store has none.
+    """
     endpoint = record.machine.endpoint if record.machine else ""
     folder = store.machine_dir(record.name)
+    if cert_path and not folder.exists():
+        folder = pathlib.Path(cert_path)
     if not endpoint or not all((folder / name).exists() for name in ("ca.pem", "cert.pem", "key.pem")):
         return {}
     values = client_files.env_variables(endpoint, folder, record.name)
@@ -261,6 +316,9 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         """Every machine that the cache shall keep: ``{"name", "variables", "groups"}`` of JSON types."""
         try:
             records = store.records()
+            for provider in self.get_option("providers"):
+                owner = self.get_option("owner") or store.owner(write=False)
+                records = providers.merge(records, providers.listed(provider, owner, self.get_option("provider_timeout")))
         except MachineError as error:
             raise AnsibleParserError(error.message) from error
         hosts = []
@@ -289,7 +347,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         variables = ssh_variables(record, store)
         daemon_env = self.get_option("daemon_env")
         if daemon_env != "skip":
-            docker = docker_variables(record, store)
+            docker = docker_variables(record, store, self.get_option("cert_path"))
             if not docker and not self._without_engine(record.name, daemon_env):
                 return None
             variables.update(docker)
