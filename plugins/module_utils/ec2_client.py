@@ -264,12 +264,23 @@ def endpoint_url(endpoint: str, insecure: bool) -> str:
     return url
 
 
+_loaders: list[t.Any] = []
+
+
+def _share_loader(session: t.Any) -> None:
+    """Let all sessions of a process read EC2's description once: it is large."""
+    if not _loaders:
+        _loaders.append(session.get_component("data_loader"))
+    session.register_component("data_loader", _loaders[0])
+
+
 class Ec2Api:
     """Calls of EC2 in one region; whatever goes wrong is a ``MachineError`` or ``TransientError``."""
 
     def __init__(self, opts: t.Mapping[str, t.Any], deadline: Deadline) -> None:
+        # botocore is what boto3's clients are made of; boto3 itself would only add its start-up time to every machine.
         try:
-            self._boto3: t.Any = importlib.import_module("boto3.session")
+            self._session: t.Any = importlib.import_module("botocore.session")
             self._errors: t.Any = importlib.import_module("botocore.exceptions")
             config: t.Any = importlib.import_module("botocore.config")
         except ImportError as error:
@@ -279,9 +290,10 @@ class Ec2Api:
         self._attempts = 1
         self.region = opts["region"] or ""
         try:
-            session = self._boto3.Session(profile_name=opts["profile"] or None)
-            self.region = self.region or session.region_name or DEFAULT_REGION
-            self._client: t.Any = session.client(
+            session = self._session.Session(profile=opts["profile"] or None)
+            _share_loader(session)
+            self.region = self.region or session.get_config_variable("region") or DEFAULT_REGION
+            self._client: t.Any = session.create_client(
                 "ec2",
                 region_name=self.region,
                 endpoint_url=endpoint_url(opts["endpoint"], opts["insecure_transport"]) or None,
@@ -410,7 +422,7 @@ class Ec2Api:
         return MachineError(f"The AWS library could not do {operation}", why=why, code="provider_error")
 
     def _region_known(self) -> bool:
-        session = self._boto3.Session()
+        session = self._session.Session()
         return any(self.region in session.get_available_regions("ec2", partition_name=name) for name in session.get_available_partitions())
 
     def _unknown_region(self, why: str) -> MachineError:

@@ -149,7 +149,7 @@ class Drift:
             # It was made with groups of the user's, and nothing says that they are wrong.
             return
         rules = self.current_rules(ours)
-        wanted_rules = self.wanted_rules(rules)
+        wanted_rules = self.firewall.rules()
         if rules != wanted_rules:
             yield Difference(
                 "allowed_cidrs",
@@ -163,13 +163,6 @@ class Drift:
         for group in self.api.pages("describe_security_groups", "SecurityGroups", GroupIds=group_ids) if group_ids else []:
             found |= rules_of(group)
         return found
-
-    def wanted_rules(self, current: set[t.Any]) -> set[t.Any]:
-        """The rules that it shall have: with no list of the user's, whoever was let in stays let in, and this controller is too."""
-        cidrs = set(self.firewall.cidrs())
-        if not self.opts["allowed_cidrs"]:
-            cidrs |= {rule.cidr for rule in current}
-        return self.firewall.rules(sorted(cidrs))
 
     # --- apply -------------------------------------------------------------------------------------------------
 
@@ -239,8 +232,7 @@ class Drift:
         if self.opts["security_group"]:
             wanted = self.firewall.named(vpc_id)
         else:
-            ours = [group["GroupId"] for group in groups_of(self.instance) if self.firewall.is_ours(group)]
-            wanted = [self.firewall.ensure(vpc_id, self.wanted_rules(self.current_rules(ours)))]
+            wanted = [self.firewall.ensure(vpc_id, self.firewall.rules())]
         self.api.call("modify_instance_attribute", InstanceId=self.id, Groups=wanted)
         for group in groups_of(self.instance):
             if self.firewall.is_ours(group) and group["GroupId"] not in wanted:

@@ -97,9 +97,9 @@ class Firewall:
             self._cidrs = cloud.allowed_cidrs({**self.opts, "private_address_only": private}, self.api.host, self.api.port, ask=ask)
         return self._cidrs
 
-    def rules(self, cidrs: t.Iterable[str] = ()) -> set[Rule]:
+    def rules(self) -> set[Rule]:
         """The wanted rules."""
-        return {Rule(port, cidr) for port in self.ports for cidr in (cidrs or self.cidrs())}
+        return {Rule(port, cidr) for port in self.ports for cidr in self.cidrs()}
 
     @staticmethod
     def _who_am_i() -> str:

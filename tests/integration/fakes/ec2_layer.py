@@ -140,6 +140,8 @@ class Ec2Layer(core.Fake):
         self.born: dict[str, float] = {}
         self.broken: dict[str, str] = {}
         self.addresses: dict[str, str] = {}
+        self.launches: dict[str, dict[str, str]] = {}
+        self.problems: list[str] = []
         if self._moto is not None:
             self._forward("POST", "/moto-api/reset", b"", {})
 
@@ -195,6 +197,8 @@ class Ec2Layer(core.Fake):
         try:
             connection.request(method, url, body, dict(headers))
             answer = connection.getresponse()
+            if answer.status >= 500:
+                self.problems.append(f"moto answers {answer.status} to {urllib.parse.parse_qs(body.decode()).get('Action')}")
             kept = {key: value for key, value in answer.getheaders() if key.lower() in ("content-type", "x-amzn-requestid")}
             return core.Response(answer.status, answer.read(), kept)
         finally:
@@ -220,8 +224,19 @@ class Ec2Layer(core.Fake):
     # --- states ------------------------------------------------------------------------------------------------
 
     def state(self) -> t.Any:
-        """See Fake: everything with our mark, as the contract suite names it."""
-        return {"resources": self.resources(), "machines": self.machines()}
+        """See Fake: everything with our mark, how each instance was asked for, and who may reach what."""
+        machines = []
+        for kind, identity, tags, thing in self._marked():
+            if kind == "instance" and MARK in tags:
+                machine = {"id": identity, "state": self._now(identity, thing.state), "tags": tags, "groups": sorted(self._groups(thing))}
+                machines.append({**machine, "type": thing.instance_type, "image": thing.image_id, "launch": self.launches.get(identity, {})})
+        rules = {}
+        for kind, dummy, tags, thing in self._marked():
+            if kind == "group" and MARK in tags:
+                rules[thing.id] = sorted(
+                    f"{rule.ip_protocol} {rule.from_port}-{rule.to_port} {rule.ip_range.get('CidrIp') or rule.ip_range.get('CidrIpv6')}" for rule in thing.ingress_rules
+                )
+        return {"resources": self.resources(), "machines": machines, "rules": rules, "problems": self.problems}
 
     def control(self, verb: str, data: dict[str, t.Any]) -> t.Any:
         """See Fake."""
@@ -262,6 +277,7 @@ class Ec2Layer(core.Fake):
             self.born[identity] = time.monotonic()
             self._begin(identity, "pending")
             self._tag_interfaces(region, identity, form)
+            self.launches[identity] = form
             if token:
                 self.tokens[region, token] = (told, identity, response)
             if self.take("operation_error", "RunInstances"):
