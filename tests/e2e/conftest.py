@@ -168,7 +168,7 @@ def image() -> str:
     """A bootable image, built on first use and cached; the path of its file."""
     folder = pathlib.Path(tempfile.mkdtemp(prefix="dy-"))
     try:
-        built = World(folder).play("build_image")
+        built = World(folder).play("build_image", image_tools=False)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     assert built.code == 0, built.output
