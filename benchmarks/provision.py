@@ -88,7 +88,8 @@ def measured(argv: list[str], **kwargs: t.Any) -> tuple[Cost, str]:
 
 def host_key_fingerprint(key: str) -> str:
     """A public key as ``ssh-keygen -l`` shows it."""
-    return "SHA256:" + base64.b64encode(hashlib.sha256(base64.b64decode(key.split()[1])).digest()).decode().rstrip("=")
+    digest = hashlib.sha256(base64.b64decode(key.split()[1])).digest()
+    return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
 
 
 def certificates(folder: pathlib.Path, address: str) -> dict[str, str]:
@@ -125,10 +126,12 @@ def provision(host: Host, scratch: pathlib.Path) -> tuple[Cost, Cost]:
     inventory.write_text(json.dumps({"machines": {"hosts": {host["name"]: entry}}}), encoding="utf-8")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "DOCKER_", "MACHINE_"))}
     environment.update(MACHINE_STORAGE_PATH=str(scratch / "store"), DOCKER_CONFIG=str(scratch / "docker"), NO_COLOR="1")
-    environment["ANSIBLE_CONFIG"] = os.devnull
-    for name in ("ANSIBLE_COLLECTIONS_PATH",):
-        if name in os.environ:
-            environment[name] = os.environ[name]
+    # Ansible's own defaults are measured, not this person's settings.
+    settings = scratch / "ansible.cfg"
+    settings.touch()
+    environment["ANSIBLE_CONFIG"] = str(settings)
+    if "ANSIBLE_COLLECTIONS_PATH" in os.environ:
+        environment["ANSIBLE_COLLECTIONS_PATH"] = os.environ["ANSIBLE_COLLECTIONS_PATH"]
     here = pathlib.Path(sys.executable).parent / "ansible-playbook"
     program = str(here) if here.exists() else shutil.which("ansible-playbook") or "ansible-playbook"
     argv = [program, "-i", str(inventory), "dockyard.machine.provision"]
