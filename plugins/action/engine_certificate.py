@@ -131,7 +131,9 @@ class ActionModule(MachineAction):
             ("key.pem", client.key, pki.MODE_SECRET),
             ("server.pem", certificate.encode("utf-8"), pki.MODE_PUBLIC),
         )
-        return any([self.store.write(folder / filename, data, mode) for filename, data, mode in wanted])
+        # Every file, also after the first that changed.
+        written = [self.store.write(folder / filename, data, mode) for filename, data, mode in wanted]
+        return True in written
 
     # --- the host
 

@@ -340,8 +340,7 @@ class Authority:
         self._directory = certs_dir
         self._lock = lock
         self._client_name = client_name
-        self._certificate: x509.Certificate | None = None
-        self._bundle = b""
+        self._found: tuple[x509.Certificate, bytes] | None = None
 
     # -- the CA itself
 
@@ -361,27 +360,25 @@ class Authority:
                 if not self.ca_path.exists():
                     self._make_ca()
                     made = True
-        self._load_ca()
+        self._found = self._load_ca()
         return made
 
     @property
     def certificate(self) -> x509.Certificate:
         """The certificate of the authority that signs."""
-        if self._certificate is None:
-            self._load_ca()
-        assert self._certificate is not None
-        return self._certificate
+        return self._loaded()[0]
 
     @property
     def ca_pem(self) -> bytes:
         """The whole of ``ca.pem``: every authority that is trusted, as it stands in the store."""
-        return self._bundle or self._read_bundle()
+        return self._loaded()[1]
 
-    def _read_bundle(self) -> bytes:
-        self._load_ca()
-        return self._bundle
+    def _loaded(self) -> tuple[x509.Certificate, bytes]:
+        if self._found is None:
+            self._found = self._load_ca()
+        return self._found
 
-    def _load_ca(self) -> None:
+    def _load_ca(self) -> tuple[x509.Certificate, bytes]:
         bundle = _read(self.ca_path)
         found = load_certificates(bundle)
         if not found:
@@ -395,7 +392,7 @@ class Authority:
         key = _read(self.ca_key_path)
         chosen = self._matching(found, key) if key else found[0]
         self._check_ca(chosen)
-        self._certificate, self._bundle = chosen, bundle
+        return chosen, bundle
 
     def _matching(self, found: list[x509.Certificate], key_pem: bytes) -> x509.Certificate:
         """The certificate of the key; while two authorities overlap, ``ca.pem`` holds both."""

@@ -191,3 +191,18 @@ def test_plain_port(place: Place) -> None:
 def test_library_is_named_when_missing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_client, "DOCKER_ERROR", "No module named 'docker'")
     assert "pip install docker" in failure(lambda: engine_client.version(place.serve(place.tls()), 5)).message
+
+
+def test_docker_machines_authority_is_not_judged_strictly(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = ssl.create_default_context
+
+    def strict(**more: t.Any) -> ssl.SSLContext:
+        made = real(**more)
+        made.verify_flags |= ssl.VERIFY_X509_STRICT
+        return made
+
+    monkeypatch.setattr(ssl, "create_default_context", strict)
+    endpoint = engine_client.Endpoint("127.0.0.1", 1, place.folder)
+    assert engine_client.context(endpoint).verify_flags & ssl.VERIFY_X509_STRICT
+    monkeypatch.setattr(pki, "strict_enough", lambda pem: False)
+    assert not engine_client.context(endpoint).verify_flags & ssl.VERIFY_X509_STRICT

@@ -201,6 +201,7 @@ def test_other_reasons(authority: pki.Authority, tmp_path: pathlib.Path, monkeyp
 def test_docker_machine_authority_is_used(tmp_path: pathlib.Path) -> None:
     docker_machine_ca(tmp_path)
     before = (tmp_path / "ca.pem").read_bytes(), (tmp_path / "ca-key.pem").read_bytes()
+    assert not pki.strict_enough(before[0])
     authority = pki.Authority(tmp_path)
     assert not authority.ensure_ca()
     authority.ensure_client()
