@@ -149,7 +149,7 @@ class ImageBuilder:
         self.folder = folder
         self.deadline = deadline
         self.lock = -1
-        self.tools = need_programs(("mmdebstrap", *TOOLS), "building an image")
+        self.tools = need_programs(("mmdebstrap", "unshare", *TOOLS), "building an image")
 
     def build(self, *, force: bool = False) -> tuple[dict[str, t.Any], bool]:
         """Return the image's description and whether it was built now.
@@ -221,7 +221,9 @@ class ImageBuilder:
         conf = os.path.join(work, "initramfs.conf")
         _write(conf, "MODULES=list\nCOMPRESS=zstd\n")
         arguments = [
-            self.tools["mmdebstrap"], "--mode=root", "--variant=apt", "--format=directory", f"--architectures={self.recipe.arch}",
+            # What it mounts goes with it, however it ends.
+            self.tools["unshare"], "--mount", self.tools["mmdebstrap"], "--mode=root", "--variant=apt", "--format=directory",
+            f"--architectures={self.recipe.arch}",
             "--include=" + ",".join(self.recipe.all_packages), "--aptopt=APT::Install-Recommends \"false\"",
             *(f"--aptopt={setting}" for setting in self.recipe.build_settings),
             *(f"--dpkgopt={option}" for option in _DPKG_OPTIONS),
