@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
+import importlib
 import typing as t
 
 import backend as contract
-import pydo  # noqa: F401 - without it the backend is left out
 from fakes.digitalocean import CLOSED_REGION, RARE_SIZE, TOKEN, VPC, DigitalOcean
 
 from ansible_collections.dockyard.machine.plugins.module_utils.drivers.digitalocean import DigitalOceanDriver
+
+# Without the SDK the backend is left out.
+importlib.import_module("pydo")
 
 
 class Backend(contract.FakeBackend):
