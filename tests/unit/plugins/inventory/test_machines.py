@@ -47,7 +47,8 @@ def parse(store: Store, monkeypatch: pytest.MonkeyPatch, **options: t.Any) -> tu
     chosen = {
         "cache": False, "strict": True, "compose": {}, "groups": {}, "keyed_groups": [], "leading_separator": True,
         "store": "store", "drivers": [], "states": [], "filters": [], "running_required": False,
-        "daemon_env": "optional-silently", "split_tags": False, "verbose_output": True, "use_extra_vars": False, **options,
+        "daemon_env": "optional-silently", "split_tags": False, "verbose_output": True, "use_extra_vars": False,
+        "providers": [], "owner": "", "provider_timeout": 60, "cert_path": None, **options,
     }  # fmt: skip
     monkeypatch.setattr(plugin, "get_option", lambda name, **dummy: chosen[name])
     monkeypatch.setattr(plugin, "_read_config_data", lambda path: {"store": "store"})

@@ -102,7 +102,8 @@ def test_good_engine(place: Place) -> None:
     endpoint = place.serve(place.tls())
     assert engine_client.version(endpoint, 10)["version"] == "26.1.5"
     assert engine_client.anonymous_refused(endpoint, 10).startswith("refused: TLSV13_ALERT_CERTIFICATE_REQUIRED")
-    assert engine_client.old_tls_refused(endpoint, 10) == "refused: TLSV1_ALERT_PROTOCOL_VERSION"
+    # A server that is configured to speak nothing older says so by an internal error (OpenSSL of Debian).
+    assert engine_client.old_tls_refused(endpoint, 10) in ("refused: TLSV1_ALERT_PROTOCOL_VERSION", "refused: TLSV1_ALERT_INTERNAL_ERROR")
 
 
 def test_good_engine_with_tls_1_2_only(place: Place) -> None:
