@@ -29,7 +29,11 @@ class ActionModule(MachineAction):
         name = validate_name(args["name"])
         store = Store(args["store"])
         if self.check_mode:
-            return self._context(store, name, args, task_vars) if store.load(name) else {"changed": True, "endpoint": ""}
+            record = store.load(name)
+            if record is None or not record.engine:
+                # Its certificates are not there yet either.
+                return {"changed": True, "endpoint": "", "cert_path": str(store.machine_dir(name))}
+            return self._context(store, name, args, task_vars)
         with store.lock(name, 60, "publish"):
             record = store.load(name)
             if record is None:
