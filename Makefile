@@ -60,7 +60,7 @@ $(VENV)/.run: requirements.txt $(VENV)/.linked
 	$(VENV)/bin/pip install -q 'ansible-core>=2.16' -r requirements.txt
 	@touch $@
 
-$(VENV)/.dev: requirements-dev.txt requirements.txt tests/unit/requirements.txt $(VENV)/.linked
+$(VENV)/.dev: requirements-dev.txt requirements.txt tests/unit/requirements.txt tests/contract/requirements.txt meta/ee-requirements.txt $(VENV)/.linked
 	$(VENV)/bin/pip install -q -r requirements-dev.txt
 	@touch $@ $(VENV)/.run
 
