@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import os
 import typing as t
 
+from ansible_collections.dockyard.machine.plugins.module_utils import docker_context
 from ansible_collections.dockyard.machine.plugins.module_utils.errors import MachineError
 from ansible_collections.dockyard.machine.plugins.module_utils.machine import validate_name
 from ansible_collections.dockyard.machine.plugins.module_utils.store import Store
@@ -33,7 +35,7 @@ class ActionModule(MachineAction):
             if record is None or not record.engine:
                 # Its certificates are not there yet either.
                 return {"changed": True, "endpoint": "", "cert_path": str(store.machine_dir(name))}
-            return self._context(store, name, args, task_vars)
+            return self._context(store, name, args)
         with store.lock(name, 60, "publish"):
             record = store.load(name)
             if record is None:
@@ -46,11 +48,11 @@ class ActionModule(MachineAction):
             record.engine = args["engine"]
             record.engine_options = args["engine_options"] or record.engine_options
             changed = store.save(record)
-        result = self._context(store, name, args, task_vars)
+        result = self._context(store, name, args)
         result["changed"] = changed or bool(result.get("changed"))
         return result
 
-    def _context(self, store: Store, name: str, args: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
+    def _context(self, store: Store, name: str, args: dict[str, t.Any]) -> dict[str, t.Any]:
         record = store.load(name)
         endpoint = record.machine.endpoint if record and record.machine else ""
         answer: dict[str, t.Any] = {"changed": False, "endpoint": endpoint, "cert_path": str(store.machine_dir(name))}
@@ -59,6 +61,13 @@ class ActionModule(MachineAction):
         if len(name) < 2:
             self.warnings.append(f"{name} has no Docker context: Docker wants names of two characters or more.")
             return answer
-        options = {"name": name, "host": endpoint, "cert_path": answer["cert_path"], "state": "present"}
-        result = self.module("dockyard.machine.docker_context", options, task_vars)
-        return {**answer, **result} if result.get("failed") else {**answer, "changed": result["changed"], "diff": result.get("diff", {})}
+        # In this process: what a module would cost is most of what there is to do.
+        paths = {file: os.path.join(answer["cert_path"], file) for file in docker_context.TLS_FILES}
+        wanted = docker_context.Wanted(
+            name=docker_context.validate_name(name), host=endpoint, description="", tls=docker_context.read_tls(paths)
+        )
+        docker_context.validate(wanted)
+        contexts = docker_context.Contexts(None)
+        before = contexts.describe(name)
+        changed = contexts.present(wanted, force=False, check=self.check_mode)
+        return {**answer, "changed": changed, "diff": {"before": before, "after": docker_context.describe(wanted)}}

@@ -141,10 +141,12 @@ class World:
         for entry in pathlib.Path("/proc").iterdir():
             if entry.name.isdigit():
                 try:
-                    line = (entry / "cmdline").read_bytes()
+                    program = (entry / "cmdline").read_bytes().split(b"\0")[0]
+                    folder = os.readlink(entry / "cwd")
                 except OSError:
                     continue
-                if b"qemu-system" in line.split(b"\0")[0] and str(self.machines).encode() in line:
+                # A machine's process works in the machine's folder.
+                if b"qemu-system" in program and folder.startswith(str(self.machines)):
                     found.append(int(entry.name))
         return found
 
