@@ -41,7 +41,12 @@ class Completed:
     err: str
 
 
-def command(arguments: t.Sequence[str], timeout: float = _COMMAND_TIMEOUT, given: str = "") -> Completed:
+def command(
+    arguments: t.Sequence[str],
+    timeout: float = _COMMAND_TIMEOUT,
+    given: str = "",
+    more_environment: t.Mapping[str, str] | None = None,
+) -> Completed:
     """Run a command in the C locale, without a shell.
 
     Raises:
@@ -56,7 +61,12 @@ def command(arguments: t.Sequence[str], timeout: float = _COMMAND_TIMEOUT, given
             errors="replace",
             timeout=timeout,
             check=False,
-            env={**os.environ, "LC_ALL": "C", "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bin:/sbin:/bin"},
+            env={
+                **os.environ,
+                "LC_ALL": "C",
+                "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bin:/sbin:/bin",
+                **(more_environment or {}),
+            },
         )
     except FileNotFoundError:
         return Completed(127, "", f"{arguments[0]}: not found")

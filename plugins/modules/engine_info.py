@@ -83,6 +83,10 @@ engine:
       description: Where C(dockerd) is.
       type: str
       sample: /usr/sbin/dockerd
+    package:
+      description: The package that it is from, also one that is only half installed; empty for none, or where there is no dpkg.
+      type: str
+      sample: docker.io
     running:
       description: Whether it runs.
       type: bool
@@ -128,7 +132,9 @@ from ansible_collections.dockyard.machine.plugins.module_utils.errors import Mac
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _GROWING = ("/usr", "/var/cache", "/var/lib")
 _STAMPS = ("/var/lib/apt/periodic/update-success-stamp", "/var/lib/apt/lists/partial", "/var/lib/apt/lists")
-_PACKAGES = ("docker.io", "docker-ce", "containerd", "containerd.io", "runc")
+_ABSENT = ("not-installed", "config-files")
+_ENGINES = ("docker.io", "docker-ce")
+_PACKAGES = (*_ENGINES, "containerd", "containerd.io", "runc")
 
 
 def os_release() -> dict[str, str]:
@@ -156,22 +162,22 @@ def system() -> dict[str, t.Any]:
     }
 
 
-def half_installed() -> bool:
-    """Whether one of the engine's packages is neither installed nor absent (dpkg(1), package states)."""
+def package_states() -> dict[str, str]:
+    """The engine's packages that dpkg knows, and their states (dpkg(1), package states)."""
     if not shutil.which("dpkg-query", path=_PATH):
-        return False
-    answer = engine_service.command(["dpkg-query", "-W", "-f", "${db:Status-Status}\\n", *_PACKAGES])
-    return bool(set(answer.out.split()) - {"installed", "not-installed", "config-files"})
+        return {}
+    answer = engine_service.command(["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\\n", *_PACKAGES])
+    return {line.split()[0]: line.split()[1] for line in answer.out.splitlines() if line.count(" ") == 1}
 
 
-def interrupted() -> bool:
+def interrupted(states: t.Mapping[str, str]) -> bool:
     """Whether dpkg was cut short, so that apt refuses to work before it has been finished."""
     updates = pathlib.Path("/var/lib/dpkg/updates")
     try:
         journal = any(entry.name.isdigit() for entry in updates.iterdir())
     except OSError:
         journal = False
-    return journal or half_installed()
+    return journal or bool(set(states.values()) - {"installed", *_ABSENT})
 
 
 def package_lists_age() -> int:
@@ -182,7 +188,7 @@ def package_lists_age() -> int:
     return max(0, int(time.time() - max(looked))) if lists and looked else -1
 
 
-def engine(systemd: bool) -> dict[str, t.Any]:
+def engine(systemd: bool, states: t.Mapping[str, str]) -> dict[str, t.Any]:
     """The engine, see RETURN."""
     path = shutil.which("dockerd", path=_PATH) or ""
     unit = engine_service.unit() if systemd else engine_service.Unit()
@@ -192,6 +198,7 @@ def engine(systemd: bool) -> dict[str, t.Any]:
         "usable": bool(path and (unit.loaded or unit.masked)),
         "version": running or (engine_service.binary_version(path) if path else ""),
         "path": path,
+        "package": next((name for name in _ENGINES if states.get(name, "not-installed") not in _ABSENT), ""),
         "running": unit.running,
     }
 
@@ -218,8 +225,9 @@ def main() -> None:
     module = AnsibleModule(argument_spec={}, supports_check_mode=True)
     try:
         host = system()
-        broken = interrupted()
-        found = engine(host["systemd"])
+        states = package_states()
+        broken = interrupted(states)
+        found = engine(host["systemd"], states)
         found["usable"] = found["usable"] and not broken
         module.exit_json(
             changed=False,
