@@ -142,11 +142,11 @@ class World:
             if entry.name.isdigit():
                 try:
                     program = (entry / "cmdline").read_bytes().split(b"\0")[0]
-                    folder = os.readlink(entry / "cwd")
+                    files = [os.readlink(link) for link in (entry / "fd").iterdir()] if b"qemu-system" in program else []
                 except OSError:
                     continue
-                # A machine's process works in the machine's folder.
-                if b"qemu-system" in program and folder.startswith(str(self.machines)):
+                # A machine's process holds the machine's disk.
+                if any(file.startswith(f"{self.machines}/") and file.endswith("disk.qcow2") for file in files):
                     found.append(int(entry.name))
         return found
 
