@@ -381,10 +381,7 @@ class Ec2Driver(Driver):
             raise cloud.protected(self.wanted.name)
         ids = [entry["InstanceId"] for entry in self._live] or [machine.id]
         groups = {
-            group["GroupId"]
-            for entry in (self._live or self._dead)
-            for group in ec2_drift.groups_of(entry)
-            if self.firewall.is_ours(group)
+            group["GroupId"] for entry in (self._live or self._dead) for group in ec2_drift.groups_of(entry) if self.firewall.is_ours(group)
         }
         try:
             self.api.call("terminate_instances", InstanceIds=ids)

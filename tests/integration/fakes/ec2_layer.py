@@ -34,9 +34,9 @@ import typing as t
 import urllib.parse
 import xml.etree.ElementTree as ET
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-import core
+from fakes import core, ec2_policy
 
 ACCOUNT = "123456789012"
 DEBIAN, CANONICAL = "136693071363", "099720109477"
@@ -142,6 +142,7 @@ class Ec2Layer(core.Fake):
         self.addresses: dict[str, str] = {}
         self.launches: dict[str, dict[str, str]] = {}
         self.problems: list[str] = []
+        self.policy: dict[str, t.Any] | None = None
         if self._moto is not None:
             self._forward("POST", "/moto-api/reset", b"", {})
 
@@ -180,11 +181,29 @@ class Ec2Layer(core.Fake):
     def respond(self, request: core.Request) -> core.Response:
         """See Fake."""
         form = dict(urllib.parse.parse_qsl(request.body.decode(), keep_blank_values=True))
+        if self.policy is not None:
+            self._authorize(self.policy, request, form)
         special = getattr(self, f"_{request.operation}", None)
         if special is None:
             return self._pass(request)
         answer: core.Response = special(request, form)
         return answer
+
+    def _authorize(self, policy: dict[str, t.Any], request: core.Request, form: dict[str, str]) -> None:
+        """Check resources and conditions, which moto doesn't."""
+        backend = self.backend(self.region(request))
+
+        def tags_of(kind: str, name: str) -> dict[str, str]:
+            if kind == "association":
+                found = [entry.instance.id for entry in backend.iam_instance_profile_associations.values() if entry.association_id == name]
+                name = found[0] if found else name
+            if kind == "key-pair":
+                name = backend.key_pairs[name].id if name in backend.key_pairs else name
+            return {tag["key"]: tag["value"] for tag in backend.describe_tags({"resource-id": [name]})}
+
+        for need in ec2_policy.needs(request.operation, form, tags_of):
+            if not ec2_policy.allows(policy, need):
+                raise core.Refusal(403, "UnauthorizedOperation", f"You are not authorized to perform {need.action} on {need.resource}.")
 
     def _pass(self, request: core.Request, form: t.Mapping[str, str] | None = None) -> core.Response:
         body = request.body if form is None else urllib.parse.urlencode(form).encode()
@@ -229,12 +248,15 @@ class Ec2Layer(core.Fake):
         for kind, identity, tags, thing in self._marked():
             if kind == "instance" and MARK in tags:
                 machine = {"id": identity, "state": self._now(identity, thing.state), "tags": tags, "groups": sorted(self._groups(thing))}
-                machines.append({**machine, "type": thing.instance_type, "image": thing.image_id, "launch": self.launches.get(identity, {})})
+                machines.append(
+                    {**machine, "type": thing.instance_type, "image": thing.image_id, "launch": self.launches.get(identity, {})}
+                )
         rules = {}
         for kind, dummy, tags, thing in self._marked():
             if kind == "group" and MARK in tags:
                 rules[thing.id] = sorted(
-                    f"{rule.ip_protocol} {rule.from_port}-{rule.to_port} {rule.ip_range.get('CidrIp') or rule.ip_range.get('CidrIpv6')}" for rule in thing.ingress_rules
+                    f"{rule.ip_protocol} {rule.from_port}-{rule.to_port} {rule.ip_range.get('CidrIp') or rule.ip_range.get('CidrIpv6')}"
+                    for rule in thing.ingress_rules
                 )
         return {"resources": self.resources(), "machines": machines, "rules": rules, "problems": self.problems}
 
@@ -276,7 +298,7 @@ class Ec2Layer(core.Fake):
             identity = re.findall(r"<instanceId>(i-[0-9a-f]+)</instanceId>", response.body.decode())[0]
             self.born[identity] = time.monotonic()
             self._begin(identity, "pending")
-            self._tag_interfaces(region, identity, form)
+            self._finish_interfaces(region, identity, form)
             self.launches[identity] = form
             if token:
                 self.tokens[region, token] = (told, identity, response)
@@ -285,13 +307,15 @@ class Ec2Layer(core.Fake):
                 self.backend(region).terminate_instances([identity])
             return response
 
-    def _tag_interfaces(self, region: str, identity: str, form: t.Mapping[str, str]) -> None:
-        """moto tags instances and volumes only."""
-        for number in range(1, 6):
-            if form.get(f"TagSpecification.{number}.ResourceType") == "network-interface":
-                keys = [key for key in form if re.fullmatch(rf"TagSpecification\.{number}\.Tag\.\d+\.Key", key)]
-                for card in self.backend(region).get_instance(identity).nics.values():
-                    card.add_tags({form[key]: form[key[:-3] + "Value"] for key in keys})
+    def _finish_interfaces(self, region: str, identity: str, form: t.Mapping[str, str]) -> None:
+        """moto gives interfaces no tags, and no IPv6 address."""
+        tags = ec2_policy.request_tags(form).get("network-interface", {})
+        backend = self.backend(region)
+        for card in backend.get_instance(identity).nics.values():
+            card.add_tags(tags)
+            count = int(form.get("NetworkInterface.1.Ipv6AddressCount", "0"))
+            if count:
+                backend.assign_ipv6_addresses(card.id, ipv6_count=count)
 
     def _again(self, region: str, told: str, before: str, identity: str, response: core.Response) -> core.Response:
         if told != before:
@@ -338,7 +362,8 @@ class Ec2Layer(core.Fake):
             raise core.Refusal(
                 400,
                 "InvalidParameterValue",
-                f"The architecture '{','.join(words)}' of the specified instance type does not match the architecture '{image.architecture}' of the specified AMI.",
+                f"The architecture '{','.join(words)}' of the specified instance type does not match "
+                f"the architecture '{image.architecture}' of the specified AMI.",
             )
         for group in self.numbered(form, r"NetworkInterface\.1\.SecurityGroupId"):
             if backend.get_security_group_from_id(group) is None or self._hidden(group):
@@ -442,6 +467,17 @@ class Ec2Layer(core.Fake):
         again = [identity for identity in ids if self._now(identity, "") == "shutting-down"]
         # Its time does not begin anew.
         return self._pass(request) if again else self._verb(request, form, "shutting-down", ())
+
+    def _MonitorInstances(self, request: core.Request, form: dict[str, str]) -> core.Response:
+        state = "enabled" if request.operation == "MonitorInstances" else "disabled"
+        items = ""
+        for identity in self.numbered(form, "InstanceId"):
+            self.backend(self.region(request)).get_instance(identity).monitoring_state = state
+            items += f"<item><instanceId>{identity}</instanceId><monitoring><state>{state}</state></monitoring></item>"
+        body = f'<{request.operation}Response xmlns="{NAMESPACE}"><instancesSet>{items}</instancesSet></{request.operation}Response>'
+        return core.Response(200, body, {"Content-Type": "text/xml"})
+
+    _UnmonitorInstances = _MonitorInstances
 
     def _CreateSecurityGroup(self, request: core.Request, form: dict[str, str]) -> core.Response:
         with self._running:
