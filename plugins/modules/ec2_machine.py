@@ -219,7 +219,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 machine:
-  description: The machine; its fields are the same for every driver. RV(machine.details) holds what only EC2 knows.
+  description: The machine; its fields are the same for every driver. Its C(details) hold what only EC2 knows.
   type: dict
   returned: success
   sample:
