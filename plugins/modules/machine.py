@@ -161,14 +161,3 @@ fresh:
   returned: unless O(state=absent)
   sample: true
 """
-
-from ansible.module_utils.basic import AnsibleModule
-
-
-def main() -> None:
-    """The work is done by the action plugin of the same name, on the controller."""
-    AnsibleModule(argument_spec={}).fail_json(msg="This is an action plugin; it cannot run as a module.")
-
-
-if __name__ == "__main__":
-    main()

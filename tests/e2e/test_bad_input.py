@@ -38,7 +38,7 @@ def hosts(*args: str) -> t.Any:
 def host() -> t.Iterator[dict[str, t.Any]]:
     """One Debian host with systemd and SSH."""
     found = json.loads(hosts("up", GOOD, "--image", "debian-12"))
-    yield next(entry for entry in found if entry["name"] == GOOD)
+    yield {entry["name"]: entry for entry in found}[GOOD]
     hosts("down", GOOD)
 
 

@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
+import importlib
 import typing as t
 
-import azure.identity  # noqa: F401 - without the SDK there is nothing to test
 from backend import Bad, FakeBackend
 from fakes.azure import SUBSCRIPTION, Azure
 
 from ansible_collections.dockyard.machine.plugins.module_utils.drivers.azure import AzureDriver
+
+# Without the SDK the backend is left out.
+importlib.import_module("azure.identity")
 
 
 class Backend(FakeBackend):

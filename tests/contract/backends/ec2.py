@@ -5,14 +5,17 @@
 
 from __future__ import annotations
 
+import importlib
 import typing as t
 
 import backend as contract
-import boto3  # noqa: F401 - without it there is nothing to show
-import moto  # noqa: F401
 from fakes.ec2_layer import Ec2Layer
 
 from ansible_collections.dockyard.machine.plugins.module_utils.drivers.ec2 import Ec2Driver
+
+# Without the SDK the backend is left out.
+importlib.import_module("boto3")
+importlib.import_module("moto")
 
 
 class Backend(contract.FakeBackend):

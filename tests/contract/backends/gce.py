@@ -5,14 +5,17 @@
 
 from __future__ import annotations
 
+import importlib
 import typing as t
 
-import google.cloud.compute_v1  # noqa: F401 - without the SDK there is nothing to test
 from backend import Bad, FakeBackend
 from fakes.gce import ComputeEngine
 
 from ansible_collections.dockyard.machine.plugins.module_utils.driver import Driver, Wanted
 from ansible_collections.dockyard.machine.plugins.module_utils.drivers.gce import GceDriver
+
+# Without the SDK the backend is left out.
+importlib.import_module("google.cloud.compute_v1")
 
 
 class Backend(FakeBackend):

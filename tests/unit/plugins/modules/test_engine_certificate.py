@@ -138,7 +138,7 @@ def test_a_certificate_of_another_key_is_refused(host: Host, tmp_path: pathlib.P
         host.install(other.prepare()["csr"])
     assert caught.value.code == "key_mismatch"
     assert before == {path.name: path.read_bytes() for path in host.folder.iterdir()}
-    assert {name for name in before} == {"server-key.pem", "server.pem", "ca.pem"}
+    assert set(before) == {"server-key.pem", "server.pem", "ca.pem"}
 
 
 def test_missing_openssl_is_named(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
