@@ -152,9 +152,9 @@ class AzureDriver(Driver):
         """Look everything up that creation needs; nothing is made when something is wrong."""
         wanted = self.wanted
         check_tags(wanted.tags)
-        if not wanted.ssh_public_key.startswith(("ssh-rsa ", "ssh-ed25519 ")):
-            hint = "Give an Ed25519 or RSA public key"
-            raise invalid("ssh_public_key", "Azure takes no machine without an SSH key that it knows", hint)
+        # In check mode there may be none yet.
+        if wanted.ssh_public_key:
+            self._check_key()
         if wanted.ssh_user.lower() in _BAD_USERS or not re.fullmatch(r"[a-z_][a-z0-9_-]{0,31}", wanted.ssh_user):
             raise invalid("ssh_user", f"Azure takes no user named {wanted.ssh_user}", "Choose another name, such as docker-user")
         if len(wanted.user_data.encode()) > MAX_USER_DATA:
@@ -163,6 +163,11 @@ class AzureDriver(Driver):
         self._planned()
         if not self.place.own_group:
             self._check_group()
+
+    def _check_key(self) -> None:
+        if not self.wanted.ssh_public_key.startswith(("ssh-rsa ", "ssh-ed25519 ")):
+            hint = "Give an Ed25519 or RSA public key"
+            raise invalid("ssh_public_key", "Azure takes no machine without an SSH key of a kind that it knows", hint)
 
     def _check_group(self) -> None:
         group = self.place.group
@@ -186,6 +191,7 @@ class AzureDriver(Driver):
     def create(self) -> None:
         """Everything has a name of its own, so all of it may be asked for again: a broken run is finished by the next."""
         deadline = self._phase("create")
+        self._check_key()
         try:
             retry(lambda: self._create(deadline), phase="create", deadline=deadline)
         except TransientError:
@@ -207,7 +213,7 @@ class AzureDriver(Driver):
         wanted, plan = self.wanted, self._planned()
         if self._look(self.place.group) is not None:
             return
-        self._parts(self.place).make(plan, machine_tags(wanted, wanted.token), self._own_rules(), self.opts, deadline)
+        self._make_parts(plan, deadline)
         spot = bool(self.opts["spot"])
         try:
             self._make_vm(plan, deadline, spot=spot)
@@ -216,7 +222,13 @@ class AzureDriver(Driver):
                 raise
             self.warn(f"{wanted.name}: no spot capacity in {plan.location}; it is made as an on-demand machine, at its full price.")
             self._remove_failed(deadline)
+            # The network interface went with what failed.
+            self._make_parts(plan, deadline)
             self._make_vm(plan, deadline, spot=False)
+
+    def _make_parts(self, plan: Plan, deadline: Deadline) -> None:
+        tags = machine_tags(self.wanted, self.wanted.token)
+        self._parts(self.place).make(plan, tags, self._own_rules(), self.opts, deadline)
 
     def _make_vm(self, plan: Plan, deadline: Deadline, *, spot: bool) -> None:
         place, what = self.place, f"Making the machine {self.wanted.name}"

@@ -26,7 +26,8 @@ import typing as t
 import uuid
 
 if __package__ in (None, ""):
-    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+    # In place of this folder, where this very file would hide the SDK's package.
+    sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
 
 from fakes import azure_schema as schema
 from fakes.core import Fake, Refusal, Request, Response, Shelf, main
