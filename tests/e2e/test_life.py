@@ -116,7 +116,7 @@ def test_the_host_key_is_its_own_and_no_copy_of_the_first_one_is_left(world: Wor
 def test_an_imported_image_runs_through_the_context(world: World) -> None:
     if not world.run("docker", "--version").stdout:
         pytest.fail("the docker command is missing")
-    rootfs = subprocess.run([sys.executable, str(HOSTS), "probe-image"], capture_output=True, text=True, check=True).stdout.strip()
+    rootfs = json.loads(subprocess.run([sys.executable, str(HOSTS), "probe-image"], capture_output=True, text=True, check=True).stdout)
     imported = world.run("docker", "--context", NAME, "import", rootfs, "probe:1", seconds=300)
     assert imported.returncode == 0, imported.stderr
     ran = world.run("docker", "--context", NAME, "run", "--rm", "probe:1", "/bin/busybox", "echo", "hello from inside", seconds=300)
