@@ -135,7 +135,9 @@ def machine_tags(wanted: Wanted, token: str) -> dict[str, str]:
 
 def vm_tags(wanted: Wanted, token: str, *, protect: bool, image: str) -> dict[str, str]:
     """Tags of the virtual machine."""
-    tags = {**machine_tags(wanted, token), IMAGE: image if len(image) <= 256 else ""}
+    tags = machine_tags(wanted, token)
+    if 0 < len(image) <= 256:
+        tags[IMAGE] = image
     return {**tags, PROTECTED: "true"} if protect else tags
 
 

@@ -14,7 +14,6 @@ from ansible_collections.dockyard.machine.plugins.module_utils.azure_errors impo
 from ansible_collections.dockyard.machine.plugins.module_utils.azure_group import Parts, marked_groups
 from ansible_collections.dockyard.machine.plugins.module_utils.azure_options import OPTIONS
 from ansible_collections.dockyard.machine.plugins.module_utils.azure_parts import (
-    IMAGE,
     KINDS,
     MAX_USER_DATA,
     NSG,
@@ -379,7 +378,6 @@ class AzureDriver(Driver):
         if "tags" in changes or "delete_protection" in changes:
             image = str(machine.details["image"])
             tags = vm_tags(self.wanted, machine.token, protect=bool(self.opts["delete_protection"]), image=image)
-            tags = {key: value for key, value in tags.items() if value or key != IMAGE}
             self._change(*_VM, "update", parts.place, machine.name, {"tags": tags}, "option tags")
 
     def _retag(self, parts: Parts, token: str) -> None:
