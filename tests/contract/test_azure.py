@@ -20,6 +20,7 @@ import pytest
 pytest.importorskip("azure.mgmt.compute")
 pytest.importorskip("azure.mgmt.network")
 
+import azure.core.exceptions
 from fakes import azure_schema
 from fakes.azure import ROOT, Azure
 
@@ -461,3 +462,50 @@ def test_the_documented_role_covers_every_call(cloud: Cloud) -> None:
         if entry.method == "POST":
             verb, kind = f"{segments[-1]}/action", kind.rpartition("/")[0]
         assert f"{kind}/{verb}".lower() in role, entry.path
+
+
+# --- credentials ---------------------------------------------------------------------------------------------------
+
+
+class Refusing:
+    """A credential as azure-identity's, whose secret is wrong."""
+
+    def get_token(self, *scopes: str, **kwargs: t.Any) -> t.NoReturn:
+        raise azure.core.exceptions.ClientAuthenticationError("AADSTS7000215: Invalid client secret provided.")
+
+
+def with_login(cloud: Cloud, **options: t.Any) -> AzureDriver:
+    return cloud.driver(options={"auth_kind": "auto", "api_endpoint": "", **options})
+
+
+@pytest.mark.parametrize(
+    ("options", "kind"),
+    [
+        ({"client_secret": "s3cret", "client_id": "me", "tenant": "us"}, "ClientSecretCredential"),
+        ({"client_id": "me"}, "DefaultAzureCredential"),
+        ({}, "DefaultAzureCredential"),
+    ],
+)
+def test_the_credentials_that_were_given_are_used(cloud: Cloud, options: dict[str, t.Any], kind: str) -> None:
+    api = with_login(cloud, **options).api
+    client = api._client("compute")
+    assert type(api._credential).__name__ == kind
+    chain = [type(policy).__name__ for policy in client._client._pipeline._impl_policies]
+    assert any("Challenge" in name or "Bearer" in name for name in chain), chain
+    assert not any("Retry" in name or "Registration" in name for name in chain), chain
+
+
+def test_half_a_credential_is_refused(cloud: Cloud) -> None:
+    with pytest.raises(MachineError) as caught:
+        with_login(cloud, client_secret="s3cret", client_id="me").find()
+    assert caught.value.where == "option client_secret" and "s3cret" not in caught.value.message
+
+
+def test_a_wrong_secret_is_one_clear_error(cloud: Cloud) -> None:
+    driver = with_login(cloud)
+    driver.api._credential = Refusing()
+    with pytest.raises(MachineError) as caught:
+        converge(driver)
+    error = caught.value
+    assert (error.code, error.where) == ("bad_credentials", "option client_id")
+    assert "AADSTS7000215" in error.why and "az login" in error.hint
