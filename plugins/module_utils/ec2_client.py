@@ -15,6 +15,7 @@ import typing as t
 import urllib.parse
 
 from ansible_collections.dockyard.machine.plugins.module_utils.cloud import invalid, missing_library, retry_after
+from ansible_collections.dockyard.machine.plugins.module_utils.ec2_cache import Cache
 from ansible_collections.dockyard.machine.plugins.module_utils.errors import MachineError, TransientError
 from ansible_collections.dockyard.machine.plugins.module_utils.timing import Deadline, retry
 
@@ -288,9 +289,12 @@ class Ec2Api:
         self._deadline = deadline
         self._retries = max(0, opts["retries"])
         self._attempts = 1
+        self._cache: Cache | None = None
+        self._cache_seconds = opts["lookup_cache"]
+        self._access_key = opts["access_key"]
         self.region = opts["region"] or ""
         try:
-            session = self._session.Session(profile=opts["profile"] or None)
+            session = self._own = self._session.Session(profile=opts["profile"] or None)
             _share_loader(session)
             self.region = self.region or session.get_config_variable("region") or DEFAULT_REGION
             self._client: t.Any = session.create_client(
@@ -324,6 +328,15 @@ class Ec2Api:
             yield
         finally:
             self._attempts = 1
+
+    @property
+    def cache(self) -> Cache:
+        """What this account's region answered a moment ago."""
+        if self._cache is None:
+            credentials = None if self._access_key else self._own.get_credentials()
+            account = self._access_key or (credentials.access_key if credentials else "")
+            self._cache = Cache(f"{self._client.meta.endpoint_url}\n{self.region}\n{account}", self._cache_seconds)
+        return self._cache
 
     @property
     def host(self) -> str:

@@ -11,10 +11,10 @@ removes the group; EC2 itself refuses as long as somebody uses it. A group that 
 from __future__ import annotations
 
 import hashlib
+import importlib
 import typing as t
 import urllib.error
 
-from ansible.module_utils.urls import open_url
 from ansible_collections.dockyard.machine.plugins.module_utils import cloud
 from ansible_collections.dockyard.machine.plugins.module_utils.ec2_client import Ec2Api, Ec2Error
 from ansible_collections.dockyard.machine.plugins.module_utils.errors import MachineError, TransientError
@@ -103,8 +103,10 @@ class Firewall:
 
     @staticmethod
     def _who_am_i() -> str:
+        # It takes as long to import as all of the rest, and few need it.
+        urls = importlib.import_module("ansible.module_utils.urls")
         try:
-            with open_url(WHO_AM_I, timeout=10) as answer:
+            with urls.open_url(WHO_AM_I, timeout=10) as answer:
                 return str(answer.read(100).decode("ascii", "replace"))
         except (urllib.error.URLError, OSError, ValueError) as error:
             raise MachineError(

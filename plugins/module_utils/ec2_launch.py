@@ -159,15 +159,20 @@ class Planner:
         return Plan(image, instance_type, vpc_id, subnet_id, user_data)
 
     def _architectures(self, instance_type: str) -> list[str]:
-        found = self.api.call("describe_instance_types", InstanceTypes=[instance_type])["InstanceTypes"]
-        return [str(word) for word in found[0]["ProcessorInfo"]["SupportedArchitectures"]]
+        def look() -> list[str]:
+            found = self.api.call("describe_instance_types", InstanceTypes=[instance_type])["InstanceTypes"]
+            return [str(word) for word in found[0]["ProcessorInfo"]["SupportedArchitectures"]]
+
+        words: list[str] = self.api.cache.get(f"type {instance_type}", look)
+        return words
 
     # --- image -------------------------------------------------------------------------------------------------
 
     def _image(self, instance_type: str, architectures: list[str]) -> dict[str, t.Any]:
         name = self.opts["image"] or DEFAULT_IMAGE
         architecture = next((word for word in _ARCHITECTURES if word in architectures), architectures[0])
-        image = self._image_by_id(name) if re.fullmatch(r"ami-[0-9a-f]+", name) else self._newest(name, architecture)
+        question = f"image {name} {architecture} {self.opts['image_owners']}"
+        image: dict[str, t.Any] = self.api.cache.get(question, lambda: self._find_image(name, architecture))
         if image["Architecture"] not in architectures:
             raise MachineError(
                 f"The image {image['ImageId']} does not run on the instance type {instance_type}",
@@ -183,6 +188,10 @@ class Planner:
         if least > (self.opts["root_size"] or DEFAULT_ROOT_SIZE):
             raise invalid("root_size", f"The image {image['ImageId']} needs a disk of {least} GiB", f"Set root_size to {least} or more")
         return image
+
+    def _find_image(self, name: str, architecture: str) -> dict[str, t.Any]:
+        image = self._image_by_id(name) if re.fullmatch(r"ami-[0-9a-f]+", name) else self._newest(name, architecture)
+        return {key: image[key] for key in ("ImageId", "Architecture", "RootDeviceName", "BlockDeviceMappings") if key in image}
 
     def _image_by_id(self, image_id: str) -> dict[str, t.Any]:
         found = self.api.call("describe_images", ImageIds=[image_id])["Images"]
@@ -229,12 +238,7 @@ class Planner:
         if self.opts["subnet_id"]:
             return self._given_subnet(zone, vpc_id)
         if not vpc_id:
-            vpcs = self.api.call("describe_vpcs", Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"]
-            if not vpcs:
-                raise MachineError(
-                    "The region has no default VPC", where="option vpc_id", hint="Name vpc_id or subnet_id", code="not_found"
-                )
-            vpc_id = str(vpcs[0]["VpcId"])
+            vpc_id = self.api.cache.get("default VPC", self._default_vpc)
             if not zone and not self.opts["ipv6"]:
                 return "", vpc_id
         filters = [{"Name": "vpc-id", "Values": [vpc_id]}]
@@ -252,6 +256,12 @@ class Planner:
                 code="not_found",
             )
         return self._choose(subnets), vpc_id
+
+    def _default_vpc(self) -> str:
+        vpcs = self.api.call("describe_vpcs", Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"]
+        if not vpcs:
+            raise MachineError("The region has no default VPC", where="option vpc_id", hint="Name vpc_id or subnet_id", code="not_found")
+        return str(vpcs[0]["VpcId"])
 
     def _choose(self, subnets: list[dict[str, t.Any]]) -> str:
         """One subnet, always the same for one name: EC2 honours a ClientToken per zone only."""

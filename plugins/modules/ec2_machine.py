@@ -66,6 +66,12 @@ options:
     description: How often the SDK repeats a call that failed on the way or was throttled; V(-1) and V(0) switch that off.
     type: int
     default: 5
+  lookup_cache:
+    description:
+      - Seconds for which answers that hold for many machines (the id of an image or group, the default VPC, a type's architecture) are
+        kept in the user's cache folder, so that many machines take few calls. V(0) switches that off.
+    type: int
+    default: 300
   image:
     description:
       - Id of an image (C(ami-...)), an alias (V(debian-12), V(debian-13), V(ubuntu-22.04), V(ubuntu-24.04), V(ubuntu-26.04)), or a name,

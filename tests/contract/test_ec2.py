@@ -137,6 +137,23 @@ def test_a_creation_takes_few_calls(cloud: t.Any) -> None:
     assert calls(cloud, lambda: run(cloud)) == ["DescribeInstances", "DescribeInstanceAttribute", "DescribeSecurityGroups"]
 
 
+def test_many_machines_share_what_was_looked_up(cloud: t.Any, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    cached = {"lookup_cache": 60}
+    run(cloud, name="first", options=cached)
+    found = calls(cloud, lambda: run(cloud, options=cached))
+    assert found == ["DescribeInstances", "ImportKeyPair", "RunInstances", "DescribeInstances"]
+    # The last machine takes the group away; what was kept is wrong now, and found out.
+    run(cloud, "absent", name="first")
+    run(cloud, "absent")
+    assert made(cloud, options=cached).state == State.RUNNING
+    # Another account at the same place: no VPC of the old one, either.
+    cloud.reset()
+    assert made(cloud, options=cached).state == State.RUNNING
+    kept = "".join(path.read_text() for path in tmp_path.rglob("*") if path.is_file())
+    assert kept and "AKIA" not in kept and "wJalr" not in kept
+
+
 @pytest.mark.parametrize(
     ("instance_type", "image", "name"),
     [

@@ -11,7 +11,7 @@ from ansible.module_utils.basic import env_fallback
 from ansible_collections.dockyard.machine.plugins.module_utils import cloud, ec2_drift, ec2_launch
 from ansible_collections.dockyard.machine.plugins.module_utils.driver import DEFAULT_TIMEOUTS, Difference, Driver, Wanted
 from ansible_collections.dockyard.machine.plugins.module_utils.ec2_client import Ec2Api, Ec2Error
-from ansible_collections.dockyard.machine.plugins.module_utils.ec2_firewall import LIVE, Firewall, tag_filters, tag_list
+from ansible_collections.dockyard.machine.plugins.module_utils.ec2_firewall import LIVE, Firewall, group_name, tag_filters, tag_list
 from ansible_collections.dockyard.machine.plugins.module_utils.errors import MachineError, TransientError
 from ansible_collections.dockyard.machine.plugins.module_utils.machine import MARK, Machine, State, marks
 from ansible_collections.dockyard.machine.plugins.module_utils.timing import Deadline, poll, retry
@@ -30,6 +30,9 @@ MAX_GENERATIONS = 20
 
 SETTLE = 60.0
 """Seconds after which a machine that EC2 made can surely be seen."""
+
+# Errors that say that something looked up before is not there (any more).
+_STALE: t.Final = ("InvalidAMIID.NotFound", "InvalidAMIID.Unavailable", "InvalidGroup.NotFound", "InvalidVpcID.NotFound")
 
 # Errors after which an on-demand machine is asked for instead of a spot one.
 _SPOT_FAILS: t.Final = ("InsufficientInstanceCapacity", "MaxSpotInstanceCountExceeded", "SpotMaxPriceTooLow", "Unsupported")
@@ -55,6 +58,7 @@ class Ec2Driver(Driver):
         "endpoint": {"type": "str", "default": "", **_env("AWS_ENDPOINT")},
         "insecure_transport": {"type": "bool", "default": False, **_env("AWS_INSECURE_TRANSPORT")},
         "retries": {"type": "int", "default": 5},
+        "lookup_cache": {"type": "int", "default": 300},
         "image": {"type": "str", "default": "", "aliases": ["ami"], **_env("AWS_AMI")},
         "image_owners": {"type": "list", "elements": "str", "default": []},
         "instance_type": {"type": "str", "default": "", **_env("AWS_INSTANCE_TYPE")},
@@ -262,21 +266,28 @@ class Ec2Driver(Driver):
     def _create(self) -> None:
         key_name = self.opts["keypair_name"] or self._import_key()
         for attempt in range(3):
-            parameters = ec2_launch.request(t.cast(ec2_launch.Plan, self._plan), self.wanted, self.opts, self._groups(), key_name)
             try:
-                self._launch_best(parameters)
+                plan = t.cast(ec2_launch.Plan, self._plan)
+                self._launch_best(ec2_launch.request(plan, self.wanted, self.opts, self._groups(plan.vpc_id), key_name))
                 return
             except Ec2Error as error:
-                # The last machine's removal may take the group away between our look and our use of it.
-                if error.aws_code != "InvalidGroup.NotFound" or self.opts["security_group"] or attempt == 2:
+                if error.aws_code not in _STALE or attempt == 2:
                     raise
+                # What was looked up is gone by now; the last machine's removal takes a group away, for one.
+                if not self.api.cache.forget() and (error.aws_code != "InvalidGroup.NotFound" or self.opts["security_group"]):
+                    raise
+                self._plan = ec2_launch.Planner(self.api, self.opts, self.wanted).plan()
 
-    def _groups(self) -> t.List[str]:  # noqa: UP006
-        vpc_id = t.cast(ec2_launch.Plan, self._plan).vpc_id
+    def _groups(self, vpc_id: str) -> t.List[str]:  # noqa: UP006
         firewall = self.firewall
         if self.opts["security_group"]:
             return firewall.named(vpc_id)
-        return [retry(lambda: firewall.ensure(vpc_id, firewall.rules()), phase="firewall", deadline=self.deadline)]
+        rules = firewall.rules()
+
+        def make() -> str:
+            return retry(lambda: firewall.ensure(vpc_id, rules), phase="firewall", deadline=self.deadline)
+
+        return [self.api.cache.get(f"group {vpc_id} {group_name(self.wanted.owner, rules)}", make)]
 
     def _launch_best(self, parameters: dict[str, t.Any]) -> None:
         """A spot machine where one is wanted and to be had, else an on-demand one."""

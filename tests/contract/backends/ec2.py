@@ -40,6 +40,8 @@ class Backend(contract.FakeBackend):
             "endpoint": self.fake.url,
             "insecure_transport": True,
             "region": "us-east-1",
+            # Each test has an account of its own, at the same endpoint.
+            "lookup_cache": 0,
             "access_key": "AKIAIOSFODNN7EXAMPLE",
             "secret_key": "wJalrXUtnFEMI-K7MDENG-bPxRfiCYEXAMPLEKEY",
         }

@@ -29,7 +29,7 @@ url="$("$python" -c 'import json, sys; print(json.load(open(sys.argv[1]))["url"]
 # Nothing of the user's own configuration of AWS takes part.
 unset AWS_PROFILE AWS_REGION AWS_DEFAULT_REGION AWS_SESSION_TOKEN AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY
 export AWS_CONFIG_FILE=/dev/null AWS_SHARED_CREDENTIALS_FILE=/dev/null AWS_EC2_METADATA_DISABLED=true
-export AWS_ENDPOINT="$url" MACHINE_STORAGE_PATH="$work/store" DOCKER_CONFIG="$work/docker" DOCKYARD_OWNER=tester ANSIBLE_NOCOLOR=1
+export AWS_ENDPOINT="$url" MACHINE_STORAGE_PATH="$work/store" DOCKER_CONFIG="$work/docker" DOCKYARD_OWNER=tester ANSIBLE_NOCOLOR=1 XDG_CACHE_HOME="$work/cache"
 run() { ansible-playbook -i inventory.yml -e "ansible_python_interpreter=$python" -e "work=$work" -e "url=$url" "$@"; }
 unchanged() { for name in web1 web2 web3; do grep -Eq "^$name .*changed=0 .*failed=0" "$work/out"; done; }
 slowly() { "$python" -c 'import sys, urllib.request as u; u.urlopen(u.Request(sys.argv[1], sys.argv[2].encode(), method="POST"), timeout=10)' "$url/_control/transition" "{\"seconds\": $1}"; }

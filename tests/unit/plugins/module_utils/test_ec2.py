@@ -9,13 +9,16 @@ import dataclasses
 import gzip
 import importlib
 import itertools
+import os
+import pathlib
 import random
 import string
+import time
 import typing as t
 
 import pytest
 
-from ansible_collections.dockyard.machine.plugins.module_utils import cloud, ec2_client, ec2_drift, ec2_firewall, ec2_launch
+from ansible_collections.dockyard.machine.plugins.module_utils import cloud, ec2_cache, ec2_client, ec2_drift, ec2_firewall, ec2_launch
 from ansible_collections.dockyard.machine.plugins.module_utils.driver import Wanted, new_deadline
 from ansible_collections.dockyard.machine.plugins.module_utils.drivers.ec2 import Ec2Driver
 from ansible_collections.dockyard.machine.plugins.module_utils.errors import MachineError, TransientError
@@ -38,6 +41,7 @@ class Account:
 
     region = "eu-central-1"
     host, port, is_aws = "cloud.example.com", 443, False
+    cache = ec2_cache.Cache("", 0)
 
     def __init__(self, **answers: t.Any) -> None:
         self.answers = answers
@@ -192,7 +196,7 @@ def test_ubuntu_has_an_account_in_each_partition(region: str, owner: str) -> Non
     image = {"ImageId": "ami-1", "Architecture": "arm64", "RootDeviceName": "/dev/sda1", "CreationDate": "2026"}
     looked, account = planner(image="ubuntu-24.04", answers={"describe_images": {"Images": [image]}})
     account.region = region
-    assert looked._image("t4g.micro", ["arm64"]) == image
+    assert looked._image("t4g.micro", ["arm64"])["ImageId"] == "ami-1"
     assert account.asked[0][1]["Owners"] == [owner]
     assert "-arm64-" in account.asked[0][1]["Filters"][0]["Values"][0]
 
@@ -226,6 +230,48 @@ def test_a_region_without_a_default_vpc() -> None:
     looked, dummy = planner(answers={"describe_vpcs": {"Vpcs": []}})
     error = refused(looked._place)
     assert (error.code, error.where) == ("not_found", "option vpc_id") and error.hint
+
+
+# --- the cache ----------------------------------------------------------------------------------------------------
+
+
+def test_answers_are_kept_for_a_while_and_for_one_account(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    asked: list[int] = []
+
+    def look() -> dict[str, str]:
+        asked.append(1)
+        return {"ImageId": "ami-1"}
+
+    for dummy in range(3):
+        assert ec2_cache.Cache("a", 60).get("image", look) == {"ImageId": "ami-1"}
+    assert len(asked) == 1
+    ec2_cache.Cache("b", 60).get("image", look)
+    ec2_cache.Cache("a", 60).get("another", look)
+    ec2_cache.Cache("a", 0).get("image", look)
+    assert len(asked) == 4
+    files = list(tmp_path.rglob("*.json"))
+    assert len(files) == 3 and {path.stat().st_mode & 0o077 for path in files} == {0}
+    for path in files:
+        os.utime(path, (time.time() - 61, time.time() - 61))
+    cache = ec2_cache.Cache("a", 60)
+    cache.get("image", look)
+    assert len(asked) == 5 and not cache.forget(), "a fresh answer is not forgotten"
+    again = ec2_cache.Cache("a", 60)
+    again.get("image", look)
+    assert len(asked) == 5 and again.forget() and not again.forget()
+    again.get("image", look)
+    assert len(asked) == 6
+
+
+@pytest.mark.parametrize("content", ["", "{", "null"])
+def test_a_broken_cache_is_no_cache(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, content: str) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    ec2_cache.Cache("a", 60).get("vpc", lambda: "vpc-1")
+    next(tmp_path.rglob("*.json")).write_text(content)
+    assert ec2_cache.Cache("a", 60).get("vpc", lambda: "vpc-2") == "vpc-2"
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")
+    assert ec2_cache.Cache("a", 60).get("vpc", lambda: "vpc-3") == "vpc-3"
 
 
 # --- errors -------------------------------------------------------------------------------------------------------
