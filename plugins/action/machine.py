@@ -104,6 +104,14 @@ class ActionModule(MachineAction):
             )
         module = module_name(driver_name)
         driver = load_driver(module)
+        if driver is None and not self._shared_loader_obj.module_loader.has_plugin(module):
+            raise MachineError(
+                f"There is no module {module}",
+                where="option driver",
+                why="no installed collection has it",
+                hint="Install its collection, or name one of our drivers (ansible-doc --list dockyard.machine)",
+                code="unknown_driver",
+            )
         options = self._options(driver, record, args, task_vars)
         known = record is not None
         if record is None:
@@ -137,9 +145,15 @@ class ActionModule(MachineAction):
         secrets = secret_options(job.driver)
         if job.driver is not None:
             record.options = {key: value for key, value in job.options.items() if key not in secrets}
-        if not self.check_mode and args["state"] in MAKING:
-            self._intent(job)
-        result = self._run_module(job, args, task_vars)
+        try:
+            if not self.check_mode and args["state"] in MAKING:
+                self._intent(job)
+            module_args = self._module_args(job, args)
+        except MachineError:
+            if not self.check_mode:
+                self._undo(job, before)
+            raise
+        result = self._run_module(job, args, module_args, task_vars)
         if result.get("failed"):
             # A module that refused its arguments did not come as far as naming actions.
             if result.pop("untouched", "actions" not in result) and job.driver is not None and not self.check_mode:
@@ -257,8 +271,8 @@ class ActionModule(MachineAction):
             "user_data": self._user_data(job, args, user, public_key) if args["state"] in MAKING else "",
         }
 
-    def _run_module(self, job: Job, args: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
-        result = self.module(job.module, self._module_args(job, args), task_vars)
+    def _run_module(self, job: Job, args: dict[str, t.Any], module_args: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
+        result = self.module(job.module, module_args, task_vars)
         if not result.get("failed") and args["state"] != "absent" and not isinstance(result.get("machine"), dict):
             raise MachineError(
                 f"The module {job.module} returned no machine",
@@ -286,14 +300,14 @@ class ActionModule(MachineAction):
             "ansible_port": machine.ssh_port,
             "ansible_user": machine.ssh_user,
             "ansible_ssh_private_key_file": record.ssh_key_path,
-            "ansible_control_path": f"%(directory)s/{_generation(record)}",
+            "ansible_control_path": f"%(directory)s/{_generation(record)}-%%r",
             "ssh_arguments": " ".join(shlex.quote(word) for word in ssh_arguments(record, job.store)),
         }
 
     # --- removing ----------------------------------------------------------------------------------------------
 
     def _absent(self, job: Job, args: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
-        result = self._run_module(job, args, task_vars)
+        result = self._run_module(job, args, self._module_args(job, args), task_vars)
         if result.get("failed"):
             return result
         result["changed"] = bool(result.get("changed")) or job.known
@@ -305,5 +319,7 @@ class ActionModule(MachineAction):
 
 
 def _generation(record: Record) -> str:
-    """A name for SSH's shared connection, so that another generation of the machine or another key never rides on an old one."""
-    return hashlib.sha256(f"{record.name} {record.token} {record.ssh_key_path}".encode()).hexdigest()[:10]
+    """A name for SSH's shared connection, so that another generation of the machine, address or key never rides on an old one."""
+    machine = record.machine
+    where = f"{machine.address} {machine.ssh_port}" if machine else ""
+    return hashlib.sha256(f"{record.name} {record.token} {record.ssh_key_path} {where}".encode()).hexdigest()[:10]

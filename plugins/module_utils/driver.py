@@ -311,9 +311,14 @@ class Converger:
                     f"Creating the machine {self.wanted.name} failed",
                     where=error.where,
                     why=error.why or error.what,
-                    hint=error.hint or "Nothing was left behind; run it again",
+                    hint=error.hint or "Run it again; what was begun is found and finished",
                     code="create_failed",
                 ) from error
+        except MachineError:
+            # Refused for sure. When nothing came of it, the caller need not remember it.
+            if self.outcome.actions == ["create"]:
+                self.outcome.touched = bool(self._find() or self._repeat(self.driver.leftovers, "look for leftovers"))
+            raise
         self._wait(State.RUNNING, "create")
 
     def _update(self) -> None:

@@ -39,7 +39,8 @@ class Run:
     @property
     def messages(self) -> list[str]:
         """The ``msg`` of every failed task."""
-        return [json.loads(f'"{text}"') for text in re.findall(r'^fatal: .*"msg": "((?:[^"\\\\]|\\\\.)*)"', self.output, re.MULTILINE)]
+        found = re.findall(r'^fatal: .*?"msg": ("(?:[^"\\]|\\.)*")', self.output, re.MULTILINE)
+        return [json.loads(text) for text in found]
 
 
 def descendants(pid: int) -> list[int]:

@@ -241,6 +241,30 @@ def test_a_connection_lost_before_create_is_an_error_and_not_repeated() -> None:
     assert one.verbs == ["create"]
 
 
+def test_a_refused_creation_that_left_nothing_is_as_good_as_never_begun() -> None:
+    one = driver("started")
+    one.fail["create"] = [MachineError("quota", code="quota")]
+    converger = Converger(one)
+    with pytest.raises(MachineError):
+        converger.run()
+    assert converger.outcome.touched is False
+    one.left = ["key web1"]
+    one.fail["create"] = [MachineError("quota", code="quota")]
+    converger = Converger(one)
+    with pytest.raises(MachineError):
+        converger.run()
+    assert converger.outcome.touched is True
+
+
+def test_a_creation_whose_end_is_not_known_is_remembered() -> None:
+    one = driver("started")
+    one.fail["create"] = [TransientError("connection lost")]
+    converger = Converger(one)
+    with pytest.raises(MachineError):
+        converger.run()
+    assert converger.outcome.touched is True
+
+
 def test_other_calls_are_repeated_while_the_fault_may_pass() -> None:
     one = driver("stopped", "running")
     one.fail["stop"] = [TransientError("throttled", retry_after=3), TransientError("throttled")]
