@@ -29,6 +29,13 @@ def provision(world: World, image: str, *args: str, **more: t.Any) -> t.Any:
     return world.play("provision", *args, machine_name=NAME, machine_driver="qemu", qemu_image=image, qemu_cpus=2, qemu_memory=1536, **more)
 
 
+@pytest.fixture(autouse=True)
+def _no_other_authorities(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The SDK's HTTP library prefers these to the authority that it is given."""
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+
+
 def client(world: World) -> docker.DockerClient:
     """The Docker SDK with the variables that the inventory gives."""
     variables = json.loads(world.run("ansible-inventory", "-i", str(inventory(world)), "--host", NAME).stdout)

@@ -23,6 +23,8 @@ fi
 
 # shellcheck disable=SC1090  # made by the playbook
 . "$store/machines/$name/env"
+# The SDK's HTTP library would prefer these to the machine's own authority.
+unset REQUESTS_CA_BUNDLE CURL_CA_BUNDLE
 version=$(python -c 'import docker; print(docker.from_env(timeout=30).version()["Version"])')
 cat <<END
 
