@@ -105,7 +105,7 @@ units: venv-dev ## Unit tests, in the checkout
 	pytest -q -n 2 tests/unit
 
 contract: venv-dev ## What every driver keeps to, against fake providers
-	pytest -q tests/contract
+	pytest -q -n 4 tests/contract
 
 lint: tree ## ansible-lint with the production profile
 	$(IN_TREE) ansible-lint --offline --profile production
