@@ -123,7 +123,7 @@ sanity: tree ## ansible-test sanity
 
 integration: tree ## ansible-test integration, every target
 	@if [ -d $(TREE)/tests/integration/targets ]; then \
-	    cd $(TREE) && ansible-test integration --local --python $(PYVERSION) --color no --allow-unsupported; \
+	    cd $(TREE) && ansible-test integration --local --python $(PYVERSION) --color no --allow-unsupported --allow-destructive; \
 	else echo 'No integration targets.'; fi
 
 # From the tarball on, nothing of the checkout is seen: HOME and the working folder are empty ones.
