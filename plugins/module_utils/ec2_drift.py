@@ -40,10 +40,9 @@ def ipv6_of(instance: Instance) -> str:
 
 
 def groups_of(instance: Instance) -> list[dict[str, str]]:
-    """The security groups, as the instance and its interfaces show them; sorted by id."""
-    cards = (group for card in instance.get("NetworkInterfaces", []) for group in card.get("Groups", []))
-    found = {group["GroupId"]: group for group in (*instance.get("SecurityGroups", []), *cards)}
-    return [found[key] for key in sorted(found)]
+    """The security groups of the instance, which are those of its first interface; sorted by id."""
+    first = (card.get("Groups", []) for card in instance.get("NetworkInterfaces", []) if card.get("Attachment", {}).get("DeviceIndex") == 0)
+    return sorted(instance.get("SecurityGroups") or next(first, []), key=lambda group: str(group["GroupId"]))
 
 
 def volumes_of(instance: Instance) -> list[str]:

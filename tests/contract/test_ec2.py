@@ -333,7 +333,7 @@ def test_a_group_of_the_users_is_never_touched(cloud: t.Any) -> None:
 def test_an_unfinished_group_is_finished(cloud: t.Any) -> None:
     cloud.fault("cut_before", on="AuthorizeSecurityGroupIngress", times=0)
     with pytest.raises(MachineError):
-        run(cloud, options={"retries": 0})
+        run(cloud, timeout=3, options={"retries": 0})
     assert len(cloud.resources()) == 2 and cloud.machines() == []
     cloud.clear()
     machine = made(cloud)

@@ -308,10 +308,12 @@ class Ec2Layer(core.Fake):
             return response
 
     def _finish_interfaces(self, region: str, identity: str, form: t.Mapping[str, str]) -> None:
-        """moto gives interfaces no tags, and no IPv6 address."""
+        """moto gives interfaces no tags and no IPv6 address, and an instance not the groups of its first interface."""
         tags = ec2_policy.request_tags(form).get("network-interface", {})
         backend = self.backend(region)
-        for card in backend.get_instance(identity).nics.values():
+        instance = backend.get_instance(identity)
+        instance.security_groups = instance.security_groups or list(instance.nics[0].group_set)
+        for card in instance.nics.values():
             card.add_tags(tags)
             count = int(form.get("NetworkInterface.1.Ipv6AddressCount", "0"))
             if count:
@@ -375,7 +377,8 @@ class Ec2Layer(core.Fake):
         for identity in asked:
             if self._hidden(identity):
                 raise core.Refusal(400, "InvalidInstanceID.NotFound", f"The instance ID '{identity}' does not exist")
-        response = self._pass(request, form)
+        # With authentication on, moto checks the signature of what was sent, so that it has to stay as it is.
+        response = self._pass(request, None if self.policy is not None else form)
         if response.status != 200:
             return response
         root, reservations = _parsed(response.body, "reservationSet")
@@ -459,14 +462,34 @@ class Ec2Layer(core.Fake):
     def _StopInstances(self, request: core.Request, form: dict[str, str]) -> core.Response:
         return self._verb(request, form, "stopping", ("stopped", "running", "stopping"))
 
+    def _ModifyInstanceAttribute(self, request: core.Request, form: dict[str, str]) -> core.Response:
+        backend, groups = self.backend(self.region(request)), self.numbered(form, "GroupId")
+        for group in groups:
+            if backend.get_security_group_from_id(group) is None:
+                raise core.Refusal(400, "InvalidGroup.NotFound", f"The security group '{group}' does not exist")
+        response = self._pass(request)
+        if groups and response.status == 200:
+            # An instance's groups are those of its first interface; moto changes one without the other.
+            instance = backend.get_instance(form["InstanceId"])
+            instance.nics[0]._group_set = [backend.get_security_group_from_id(group) for group in groups]
+        return response
+
     def _RebootInstances(self, request: core.Request, form: dict[str, str]) -> core.Response:
         return self._verb(request, form, "", ("running",))
 
     def _TerminateInstances(self, request: core.Request, form: dict[str, str]) -> core.Response:
         ids = self.numbered(form, "InstanceId")
-        again = [identity for identity in ids if self._now(identity, "") == "shutting-down"]
-        # Its time does not begin anew.
-        return self._pass(request) if again else self._verb(request, form, "shutting-down", ())
+        states = {entry.id: entry.state for entry in self.backend(self.region(request)).all_instances()}
+        if any(states.get(identity) != "terminated" for identity in ids):
+            return self._verb(request, form, "shutting-down", ())
+        # moto stumbles over a machine that is gone already; EC2 says the same once more.
+        items = ""
+        for identity in ids:
+            name = self._now(identity, "terminated")
+            state = f"State><code>{CODES[name]}</code><name>{name}</name>"
+            items += f"<item><instanceId>{identity}</instanceId><current{state}</currentState><previous{state}</previousState></item>"
+        body = f'<TerminateInstancesResponse xmlns="{NAMESPACE}"><instancesSet>{items}</instancesSet></TerminateInstancesResponse>'
+        return core.Response(200, body, {"Content-Type": "text/xml"})
 
     def _MonitorInstances(self, request: core.Request, form: dict[str, str]) -> core.Response:
         state = "enabled" if request.operation == "MonitorInstances" else "disabled"

@@ -165,20 +165,21 @@ def test_disks_that_can_be(given: dict[str, t.Any]) -> None:
 
 
 def test_an_instance_tells_its_groups_and_disks() -> None:
+    first = {"Attachment": {"DeviceIndex": 0}, "Groups": [{"GroupId": "sg-2"}, {"GroupId": "sg-1"}], "Ipv6Addresses": []}
+    second = {"Attachment": {"DeviceIndex": 1}, "Groups": [{"GroupId": "sg-3"}], "Ipv6Addresses": [{"Ipv6Address": "2001:db8::1"}]}
     instance = {
         "RootDeviceName": "/dev/xvda",
         "BlockDeviceMappings": [
             {"DeviceName": "/dev/xvdb", "Ebs": {"VolumeId": "vol-2"}},
             {"DeviceName": "/dev/xvda", "Ebs": {"VolumeId": "vol-1"}},
         ],
-        "SecurityGroups": [{"GroupId": "sg-2", "GroupName": "b"}],
-        "NetworkInterfaces": [
-            {"Groups": [{"GroupId": "sg-1", "GroupName": "a"}, {"GroupId": "sg-2", "GroupName": "b"}], "Ipv6Addresses": []}
-        ],
+        "NetworkInterfaces": [second, first],
     }
     assert ec2_drift.volumes_of(instance) == ["vol-1", "vol-2"]
     assert [group["GroupId"] for group in ec2_drift.groups_of(instance)] == ["sg-1", "sg-2"]
-    assert ec2_drift.ipv6_of(instance) == ""
+    assert ec2_drift.groups_of({**instance, "SecurityGroups": [{"GroupId": "sg-9"}]}) == [{"GroupId": "sg-9"}]
+    assert ec2_drift.ipv6_of(instance) == "2001:db8::1"
+    assert ec2_drift.ipv6_of({}) == "" and ec2_drift.groups_of({}) == []
 
 
 # --- place and image ----------------------------------------------------------------------------------------------
