@@ -126,6 +126,9 @@ class ActionModule(MachineAction):
         if driver is not None:
             # An option that a newer release dropped is no reason to fail.
             options = {key: value for key, value in options.items() if key in driver.options}
+            # Where the machine was made is not asked of a later run's environment: it would look in the wrong place.
+            details = record.machine.details if record and record.machine else {}
+            options = {**{key: details[key] for key in driver.remembered if details.get(key)}, **options}
             options.update(args["host_options"])
             options.update(self._templar.template(driver_variables(driver, task_vars)))
         options.update(args["options"])

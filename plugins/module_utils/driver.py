@@ -77,6 +77,8 @@ class Driver(abc.ABC):
     default_ssh_user: t.ClassVar[str] = "root"
     has_power: t.ClassVar[bool] = True
     """False when the provider cannot switch the machine on or off."""
+    remembered: t.ClassVar[tuple[str, ...]] = ()
+    """Options that say where to look; a later run takes them from the machine's details when nobody gives them."""
     creates: t.ClassVar[bool] = True
     """False when the driver only refers to a host that exists already."""
 
@@ -317,9 +319,16 @@ class Converger:
         except MachineError:
             # Refused for sure. When nothing came of it, the caller need not remember it.
             if self.outcome.actions == ["create"]:
-                self.outcome.touched = bool(self._find() or self._repeat(self.driver.leftovers, "look for leftovers"))
+                self.outcome.touched = self._left_something()
             raise
         self._wait(State.RUNNING, "create")
+
+    def _left_something(self) -> bool:
+        """Whether a refused creation left anything behind; in doubt it did."""
+        try:
+            return bool(self._find() or self._repeat(self.driver.leftovers, "look for leftovers"))
+        except MachineError:
+            return True
 
     def _update(self) -> None:
         machine = self._current()

@@ -256,6 +256,22 @@ def test_a_refused_creation_that_left_nothing_is_as_good_as_never_begun() -> Non
     assert converger.outcome.touched is True
 
 
+def test_a_refusal_is_told_even_when_nobody_can_look_what_it_left() -> None:
+    one = driver("started")
+    refusal = MachineError("quota", code="quota")
+
+    def create() -> None:
+        one.fail["find"] = [MachineError("no permission", code="bad_credentials")]
+        raise refusal
+
+    one.create = create  # type: ignore[method-assign]
+    converger = Converger(one)
+    with pytest.raises(MachineError) as caught:
+        converger.run()
+    assert caught.value is refusal
+    assert converger.outcome.touched is True
+
+
 def test_a_creation_whose_end_is_not_known_is_remembered() -> None:
     one = driver("started")
     one.fail["create"] = [TransientError("connection lost")]
