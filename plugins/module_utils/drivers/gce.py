@@ -48,6 +48,7 @@ class GceDriver(Driver):
     """One instance a machine, with a boot disk of its name, and a firewall rule that an owner's machines share."""
 
     name = "gce"
+    remembered: t.ClassVar[tuple[str, ...]] = ("project", "zone")
     default_ssh_user = os.environ.get("GOOGLE_USERNAME") or "docker-user"
     options: t.ClassVar[dict[str, t.Any]] = OPTIONS
 
