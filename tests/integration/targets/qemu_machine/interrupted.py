@@ -9,6 +9,7 @@ import os
 import pathlib
 import signal
 import sys
+import time
 import typing as t
 
 from ansible_collections.dockyard.machine.plugins.module_utils import qemu_tools
@@ -83,6 +84,10 @@ def check_nothing_left(work: pathlib.Path) -> None:
     folder = work / "state-killed"
     rest = sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
     assert set(rest) <= {".images", ".lock", ".accel.json"}, rest
+    # A process that was killed is seen until its parent has taken notice.
+    ends = time.monotonic() + 10
+    while processes() and time.monotonic() < ends:
+        time.sleep(0.1)
     assert not processes(), processes()
 
 
