@@ -38,7 +38,9 @@ def _no_other_authorities(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def client(world: World) -> docker.DockerClient:
     """The Docker SDK with the variables that the inventory gives."""
-    variables = json.loads(world.run("ansible-inventory", "-i", str(inventory(world)), "--host", NAME).stdout)
+    listed = world.run("ansible-inventory", "-i", str(inventory(world)), "--host", NAME)
+    assert listed.returncode == 0, listed.stderr
+    variables = json.loads(listed.stdout)
     folder = variables["DOCKER_CERT_PATH"]
     tls = docker.tls.TLSConfig(client_cert=(f"{folder}/cert.pem", f"{folder}/key.pem"), ca_cert=f"{folder}/ca.pem", verify=True)
     return docker.DockerClient(base_url=variables["DOCKER_HOST"].replace("tcp://", "https://"), tls=tls, timeout=60)
